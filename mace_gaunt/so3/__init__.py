@@ -1,0 +1,1 @@
+"""Rotation-group tools: layout, harmonics, quadrature and coupling coefficients."""
