@@ -1,0 +1,138 @@
+"""AtomicData: one structure as a graph, with its labels."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ase
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor
+from torch_geometric.data import Data
+
+from mace_gaunt.data.labels import LabelKeys, Labels, read_labels
+from mace_gaunt.data.neighbors import neighbor_list
+from mace_gaunt.errors import UserError
+
+# Field -> shape, dtype, unit and meaning. Batching joins n_nodes, n_edges and n_graphs along their axis.
+FIELDS: dict[str, tuple[str, torch.dtype | type, str]] = {
+    "positions": ("[n_nodes, 3]", torch.float64, "Å"),
+    "atomic_numbers": ("[n_nodes]", torch.int64, ""),
+    "node_types": ("[n_nodes]", torch.int64, "index into the sorted atomic numbers of the model"),
+    "cell": ("[n_graphs, 3, 3]", torch.float64, "Å, rows are cell vectors, zeros when there is none"),
+    "pbc": ("[n_graphs, 3]", torch.bool, "periodic directions"),
+    "edge_index": ("[2, n_edges]", torch.int64, "[0] sends, [1] receives; sorted by receiver"),
+    "shifts": ("[n_edges, 3]", torch.float64, "Å, vectors = positions[receiver] - positions[sender] + shifts"),
+    "energy": ("[n_graphs]", torch.float64, "eV, total; NaN when absent"),
+    "forces": ("[n_nodes, 3]", torch.float64, "eV/Å; NaN when absent"),
+    "stress": ("[n_graphs, 3, 3]", torch.float64, "eV/Å^3, dE/dstrain / V as in ASE; NaN when absent"),
+    "weight": ("[n_graphs]", torch.float64, "weight of the frame in the loss"),
+    "energy_weight": ("[n_graphs]", torch.float64, "weight of its energy"),
+    "forces_weight": ("[n_graphs]", torch.float64, "weight of its forces"),
+    "stress_weight": ("[n_graphs]", torch.float64, "weight of its stress"),
+    "config_type": ("one per graph", str, "'Default' when absent"),
+    "frame_index": ("[n_graphs]", torch.int64, "position of the frame in its file, from 0"),
+}
+
+
+class AtomicData(Data):
+    """One structure as a graph, with its labels; `torch_geometric.data.Batch` joins several.
+
+    The fields are those of `FIELDS`: positions and labels in float64, eV and Å, whatever the model computes in. A
+    frame without a label has NaN there. One atom, and no edges, are legal. A batch also has `batch` [n_nodes], the
+    graph of each node, `ptr` [n_graphs + 1], the first node of each graph, and `num_graphs`.
+    """
+
+    def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        # torch_geometric counts up whatever has "index" in its name; only edge_index counts nodes.
+        return self.num_nodes if key == "edge_index" else 0
+
+    def __cat_dim__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return -1 if key == "edge_index" else 0
+
+    @classmethod
+    def from_atoms(
+        cls,
+        atoms: ase.Atoms,
+        r_max: float,
+        atomic_numbers: Sequence[int],
+        keys: LabelKeys | None = None,
+        weights: Mapping[str, float] | None = None,
+        frame_index: int = 0,
+    ) -> "AtomicData":
+        """Build the graph of a structure and read its labels.
+
+        Args:
+            atoms: The structure, which is left as it is.
+            r_max: Cutoff radius (Å).
+            atomic_numbers: The elements of the model, sorted.
+            keys: Where the labels are; None reads none.
+            weights: Weight of each config_type in the loss, 1 for those not named. It is multiplied with the info key
+                `config_weight`; `config_energy_weight`, `config_forces_weight`, `config_stress_weight` are read too.
+            frame_index: Position of the frame in its file.
+
+        Returns:
+            One graph.
+
+        Raises:
+            UserError: If an element is not in atomic_numbers, a label or position is not finite or misshapen, or the
+                cell does not fit pbc.
+        """
+        edge_index, shifts = neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, r_max)
+        labels = Labels() if keys is None else read_labels(atoms, keys)
+        return cls(
+            positions=torch.tensor(atoms.positions, dtype=torch.float64),
+            atomic_numbers=torch.tensor(atoms.numbers, dtype=torch.int64),
+            node_types=node_types(atoms.numbers, atomic_numbers),
+            cell=torch.tensor(atoms.cell.array, dtype=torch.float64).unsqueeze(0),
+            pbc=torch.tensor(atoms.pbc, dtype=torch.bool).unsqueeze(0),
+            edge_index=torch.from_numpy(edge_index),
+            shifts=torch.from_numpy(shifts),
+            energy=torch.tensor([labels.energy], dtype=torch.float64),
+            forces=_or_nan(labels.forces, (len(atoms), 3)),
+            stress=_or_nan(labels.stress, (3, 3)).unsqueeze(0),
+            frame_index=torch.tensor([frame_index]),
+            num_nodes=len(atoms),
+            **_weights(atoms, weights or {}),
+        )
+
+
+def node_types(numbers: np.ndarray, atomic_numbers: Sequence[int]) -> Tensor:
+    """Index of each atom's element in the model's list.
+
+    Args:
+        numbers: Atomic numbers of the structure, shape [n_nodes].
+        atomic_numbers: The elements of the model, sorted.
+
+    Returns:
+        Shape [n_nodes], int64.
+
+    Raises:
+        UserError: If an element is not in atomic_numbers; names it and the known ones.
+    """
+    known = np.asarray(atomic_numbers, dtype=np.int64)
+    unknown = np.setdiff1d(numbers, known)
+    if unknown.size:
+        raise UserError(f"unknown element {symbols(unknown)}: the known ones are {symbols(known)}.")
+    return torch.from_numpy(np.searchsorted(known, numbers).astype(np.int64))
+
+
+def symbols(numbers: Sequence[int] | np.ndarray) -> str:
+    """Chemical symbols, comma-separated."""
+    return ", ".join(chemical_symbols[number] for number in numbers) or "none"
+
+
+def _or_nan(label: np.ndarray | None, shape: tuple[int, ...]) -> Tensor:
+    return torch.full(shape, torch.nan, dtype=torch.float64) if label is None else torch.from_numpy(label)
+
+
+def _weights(atoms: ase.Atoms, by_type: Mapping[str, float]) -> dict[str, Any]:
+    """The config_type of a frame and its weights in the loss."""
+    config_type = str(atoms.info.get("config_type", "Default"))
+    found = {"weight": float(atoms.info.get("config_weight", 1.0)) * by_type.get(config_type, 1.0)}
+    for name in ("energy", "forces", "stress"):
+        found[f"{name}_weight"] = float(atoms.info.get(f"config_{name}_weight", 1.0))
+    for name, value in found.items():
+        if not (np.isfinite(value) and value >= 0):
+            raise UserError(f"the {name} of a frame (config_type '{config_type}') is {value}; expected 0 or more.")
+    return {"config_type": config_type, **{k: torch.tensor([v], dtype=torch.float64) for k, v in found.items()}}

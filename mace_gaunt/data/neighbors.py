@@ -1,0 +1,78 @@
+"""Neighbour lists: positions, cell and cutoff -> edge_index and shifts."""
+
+import numpy as np
+import vesin
+
+from mace_gaunt.errors import UserError
+
+# Nearer than this (Å), two atoms are one atom written twice: their direction, and so their forces, are undefined.
+COINCIDENT = 1e-8
+
+
+def neighbor_list(
+    positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray | bool, r_max: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """All ordered pairs of atoms, periodic images included, nearer than r_max.
+
+    The vector of edge e is positions[edge_index[1, e]] - positions[edge_index[0, e]] + shifts[e]. Every pair is there
+    twice, once in each direction. An atom is a neighbour of its own periodic images, never of itself. Positions
+    may lie anywhere, also outside the cell, and any of the three directions may be periodic.
+
+    Args:
+        positions: Shape [n_nodes, 3] (Å).
+        cell: Rows are cell vectors, shape [3, 3] (Å). Rows of directions that are not periodic are ignored.
+        pbc: Which directions are periodic, shape [3], or one bool for all.
+        r_max: Cutoff radius (Å).
+
+    Returns:
+        edge_index: Sender and receiver, shape [2, n_edges], int64, sorted by receiver, then sender, then image.
+        shifts: Whole lattice vectors, shape [n_edges, 3] (Å).
+
+    Raises:
+        UserError: If a position is not finite, r_max is not positive, the periodic cell vectors span no volume, or two
+            atoms coincide.
+    """
+    positions = np.ascontiguousarray(positions, dtype=np.float64).reshape(-1, 3)
+    periodic = np.broadcast_to(np.asarray(pbc, dtype=bool), (3,))
+    _check_finite(positions, r_max)
+    box = _complete_cell(np.asarray(cell, dtype=np.float64), periodic)
+    # Wrapping first keeps the images few and exact for atoms that have travelled many cells.
+    images = np.floor(positions @ np.linalg.inv(box)) * periodic
+    senders, receivers, steps = _pairs(positions - images @ box, box, periodic, r_max)
+    steps = steps - images[receivers] + images[senders]
+    order = np.lexsort((*steps.T[::-1], senders, receivers))
+    return np.stack([senders[order], receivers[order]]), steps[order] @ box
+
+
+def _pairs(
+    wrapped: np.ndarray, box: np.ndarray, periodic: np.ndarray, r_max: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sender, receiver and steps along the cell vectors, in no particular order."""
+    neighbors = vesin.NeighborList(cutoff=r_max, full_list=True, n_threads=1)
+    senders, receivers, steps, lengths = neighbors.compute(wrapped, box, periodic, quantities="ijSd")
+    if lengths.size and lengths.min() < COINCIDENT:
+        i, j = senders[lengths.argmin()], receivers[lengths.argmin()]
+        raise UserError(f"atoms {i} and {j} are at the same place ({wrapped[i].round(4).tolist()} Å in the cell).")
+    return senders.astype(np.int64), receivers.astype(np.int64), steps.astype(np.float64)
+
+
+def _complete_cell(cell: np.ndarray, periodic: np.ndarray) -> np.ndarray:
+    """The cell with each vector that is not periodic replaced by a unit vector normal to those that are."""
+    rows = cell[periodic]
+    _, lengths, basis = np.linalg.svd(rows) if len(rows) else (None, np.ones(0), np.eye(3))
+    if not np.isfinite(cell).all() or (lengths < 1e-6 * max(1.0, lengths.max(initial=0.0))).any():
+        raise UserError(
+            f"pbc is {periodic.tolist()}, but the periodic cell vectors span no volume: cell is {cell.tolist()} Å. "
+            "Give the cell, or switch pbc off."
+        )
+    box = cell.copy()
+    box[~periodic] = basis[len(rows) :]
+    return box
+
+
+def _check_finite(positions: np.ndarray, r_max: float) -> None:
+    if not r_max > 0:
+        raise UserError(f"r_max is a positive length in Å, not {r_max}.")
+    bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+    if bad.size:
+        raise UserError(f"the position of atom {bad[0]} is not finite: {positions[bad[0]].tolist()}.")

@@ -1,0 +1,148 @@
+"""Neighbour lists against brute force."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mace_gaunt.data.neighbors import neighbor_list
+from mace_gaunt.errors import UserError
+
+SKEWED = np.array([[3.1, 0.0, 0.0], [2.9, 2.5, 0.0], [-1.3, 2.2, 4.0]])
+THIN = np.array([[9.0, 0.0, 0.0], [8.5, 1.1, 0.0], [0.0, 0.0, 7.0]])
+
+
+def brute_force(positions, cell, pbc, r_max):
+    """Every (receiver, sender, vector) nearer than r_max, by trying every image that could be."""
+    cell = np.where(np.asarray(pbc)[:, None], cell, 0.0)
+    heights = np.array(
+        [1 / np.linalg.norm(column) if p else 1 for column, p in zip(np.linalg.pinv(cell).T, pbc, strict=True)]
+    )
+    spread = np.abs(positions @ np.linalg.pinv(cell)).max() if len(positions) else 0.0
+    reach = [int(np.ceil(r_max / h + 2 * spread)) + 1 if p else 0 for h, p in zip(heights, pbc, strict=True)]
+    edges = []
+    for steps in itertools.product(*(range(-n, n + 1) for n in reach)):
+        shift = np.array(steps) @ cell
+        vectors = positions[None, :] - positions[:, None] + shift
+        near = np.linalg.norm(vectors, axis=-1) < r_max
+        if not any(steps):
+            near &= ~np.eye(len(positions), dtype=bool)
+        edges += [(j, i, *vectors[i, j].round(8)) for i, j in np.argwhere(near)]
+    return sorted(edges)
+
+
+def check(positions, cell, pbc, r_max):
+    """Compare with brute force and return the number of edges."""
+    edge_index, shifts = neighbor_list(positions, cell, pbc, r_max)
+    senders, receivers = edge_index
+    vectors = positions[receivers] - positions[senders] + shifts
+    found = sorted((j, i, *v) for i, j, v in zip(senders, receivers, vectors.round(8) + 0.0, strict=True))
+    expected = [tuple(np.array(e) + 0.0) for e in brute_force(positions, cell, pbc, r_max)]
+    assert len(found) == len(expected)
+    np.testing.assert_allclose(np.array(found).reshape(-1, 5), np.array(expected).reshape(-1, 5), atol=1e-7)
+    assert edge_index.dtype == np.int64 and shifts.dtype == np.float64 and shifts.shape == (edge_index.shape[1], 3)
+    assert (np.diff(receivers) >= 0).all()
+    assert (np.diff(receivers * len(positions) + senders) >= 0).all()
+    return len(found)
+
+
+@pytest.mark.parametrize("pbc", list(itertools.product([True, False], repeat=3)))
+@pytest.mark.parametrize("cell", [np.diag([3.0, 4.0, 5.0]), SKEWED, THIN], ids=["orthogonal", "skewed", "thin"])
+def test_mixed_periodicity(cell, pbc):
+    positions = np.random.default_rng(0).uniform(-2, 4, (7, 3))
+    assert check(positions, cell, pbc, 3.3) > 0
+
+
+def test_cell_much_smaller_than_the_cutoff():
+    edge_index, shifts = neighbor_list(np.zeros((1, 3)), np.eye(3), True, 3.01)
+    assert check(np.zeros((1, 3)), np.eye(3), (True, True, True), 3.01) == 122
+    assert (edge_index == 0).all() and (np.linalg.norm(shifts, axis=1) >= 1).all()
+
+
+def test_atoms_far_outside_the_cell_have_the_edges_of_their_images():
+    rng = np.random.default_rng(1)
+    positions = rng.uniform(0, 3, (5, 3))
+    steps = rng.integers(-50, 50, (5, 3))
+    inside, outside = (neighbor_list(p, SKEWED, True, 4.0) for p in (positions, positions + steps @ SKEWED))
+
+    def vectors(points, edges):
+        (senders, receivers), shifts = edges
+        v = points[receivers] - points[senders] + shifts
+        return np.array(sorted(map(tuple, np.column_stack([receivers, senders, v]).round(7).tolist())))
+
+    np.testing.assert_allclose(vectors(positions, inside), vectors(positions + steps @ SKEWED, outside), atol=1e-6)
+
+
+def test_each_edge_has_its_reverse():
+    positions = np.random.default_rng(2).uniform(0, 4, (7, 3))
+    (senders, receivers), shifts = neighbor_list(positions, SKEWED, (True, True, False), 4.0)
+    edges = {(i, j, *s) for i, j, s in zip(senders, receivers, (shifts.round(8) + 0.0).tolist(), strict=True)}
+    reverse = {(j, i, *(-np.array(s) + 0.0)) for i, j, *s in edges}
+    assert edges == reverse
+
+
+@pytest.mark.parametrize("n_nodes", [0, 1, 2])
+def test_no_edges(n_nodes):
+    positions = np.arange(3.0 * n_nodes).reshape(n_nodes, 3) * 10
+    edge_index, shifts = neighbor_list(positions, np.zeros((3, 3)), False, 5.0)
+    assert edge_index.shape == (2, 0) and shifts.shape == (0, 3)
+    assert edge_index.dtype == np.int64
+
+
+def test_pair_on_either_side_of_the_cutoff():
+    for gap, n_edges in [(5.0 - 1e-9, 2), (5.0 + 1e-9, 0)]:
+        assert neighbor_list(np.array([[0.0, 0, 0], [gap, 0, 0]]), np.zeros((3, 3)), False, 5.0)[0].shape[1] == n_edges
+
+
+def test_cell_vectors_of_open_directions_do_not_matter():
+    positions = np.random.default_rng(3).uniform(0, 4, (6, 3))
+    pbc = (True, False, False)
+    first = neighbor_list(positions, SKEWED, pbc, 4.0)
+    second = neighbor_list(positions, np.array([SKEWED[0], [0, 0, 0], [1e-9, 0, 0]]), pbc, 4.0)
+    np.testing.assert_array_equal(first[0], second[0])
+    np.testing.assert_allclose(first[1], second[1], atol=1e-12)
+
+
+def test_agrees_with_matscipy():
+    matscipy = pytest.importorskip("matscipy.neighbours")
+    rng = np.random.default_rng(4)
+    positions = rng.uniform(-5, 15, (60, 3))
+    i, j, steps = matscipy.neighbour_list("ijS", cutoff=5.0, positions=positions, cell=SKEWED * 3, pbc=[1, 1, 0])
+    edge_index, shifts = neighbor_list(positions, SKEWED * 3, (True, True, False), 5.0)
+    ours = np.column_stack([*edge_index, shifts]).round(6)
+    theirs = np.column_stack([i, j, steps @ (SKEWED * 3)]).round(6)
+    np.testing.assert_allclose(np.array(sorted(ours.tolist())), np.array(sorted(theirs.tolist())), atol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**20),
+    n_nodes=st.integers(1, 5),
+    pbc=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    r_max=st.floats(0.5, 3.0),
+)
+def test_any_structure(seed, n_nodes, pbc, r_max):
+    rng = np.random.default_rng(seed)
+    cell = np.diag(rng.uniform(1.5, 4, 3)) + rng.uniform(-0.6, 0.6, (3, 3))
+    check(rng.uniform(-4, 4, (n_nodes, 3)), cell, pbc, r_max)
+
+
+@pytest.mark.parametrize(
+    ("cell", "pbc"),
+    [(np.zeros((3, 3)), True), (np.diag([3.0, 0, 3]), (True, True, False)), (np.ones((3, 3)), True)],
+    ids=["none", "one missing", "flat"],
+)
+def test_periodic_directions_without_volume_are_refused(cell, pbc):
+    with pytest.raises(UserError, match="no volume"):
+        neighbor_list(np.zeros((2, 3)), cell, pbc, 3.0)
+
+
+def test_bad_positions_are_refused():
+    with pytest.raises(UserError, match="atom 1 is not finite"):
+        neighbor_list(np.array([[0, 0, 0], [np.nan, 0, 0]]), np.eye(3), True, 3.0)
+    with pytest.raises(UserError, match="atoms 0 and 1 are at the same place"):
+        neighbor_list(np.zeros((2, 3)), np.eye(3) * 9, False, 3.0)
+    with pytest.raises(UserError, match="r_max"):
+        neighbor_list(np.zeros((2, 3)), np.eye(3) * 9, False, 0.0)
