@@ -50,7 +50,7 @@ prepare_environment() {
         return
     fi
     echo "installing $target into $VENV (one to three minutes the first time)"
-    (cd "$ROOT" && "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$target" \
+    (cd "$ROOT" && "$VENV/bin/python" -m pip install -qq --disable-pip-version-check --editable "$target" \
         --constraint constraints/ci.txt) || fail "the installation failed; pip's message is above"
     echo "$fingerprint" >"$stamp"
 }
