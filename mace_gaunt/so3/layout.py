@@ -1,0 +1,74 @@
+"""The dense layout `[n, (l_max+1)^2, channels]` and its borders to e3nn's flat `mul_ir` layout.
+
+Component k = l^2 + l + m, with m = -l..l in e3nn's order (l = 1 is x, y, z). Every degree has the same number of
+channels and natural parity (-1)^l.
+"""
+
+import torch
+from torch import Tensor
+
+
+def num_components(l_max: int) -> int:
+    """Number of components (l, m) of the degrees 0..l_max."""
+    return (l_max + 1) ** 2
+
+
+def degree_slice(degree: int) -> slice:
+    """Where the 2l+1 components of one degree lie."""
+    return slice(degree**2, (degree + 1) ** 2)
+
+
+def degree_of_component(l_max: int) -> Tensor:
+    """Degree l of each component, shape [(l_max+1)^2], int64."""
+    degrees = torch.arange(l_max + 1)
+    return degrees.repeat_interleave(2 * degrees + 1)
+
+
+def l_max_of(components: int) -> int:
+    """The l_max whose layout has this many components.
+
+    Raises:
+        ValueError: If the number is not a square.
+    """
+    l_max = round(components**0.5) - 1
+    if l_max < 0 or num_components(l_max) != components:
+        raise ValueError(f"expected (l_max+1)^2 components, found {components}")
+    return l_max
+
+
+def to_mul_ir(features: Tensor) -> Tensor:
+    """Dense layout to e3nn's flat layout of irreps `Cx0e + Cx1o + Cx2e + ...`.
+
+    Args:
+        features: Shape [n, (l_max+1)^2, C].
+
+    Returns:
+        Shape [n, (l_max+1)^2 * C]; within a degree the channel runs slower than m.
+    """
+    l_max = l_max_of(features.shape[1])
+    blocks = [features[:, degree_slice(degree)].transpose(1, 2).flatten(1) for degree in range(l_max + 1)]
+    return torch.cat(blocks, dim=1)
+
+
+def from_mul_ir(features: Tensor, l_max: int) -> Tensor:
+    """Inverse of `to_mul_ir`.
+
+    Args:
+        features: Shape [n, (l_max+1)^2 * C].
+        l_max: Largest degree.
+
+    Returns:
+        Shape [n, (l_max+1)^2, C].
+
+    Raises:
+        ValueError: If the width is no multiple of (l_max+1)^2.
+    """
+    channels, rest = divmod(features.shape[1], num_components(l_max))
+    if rest:
+        raise ValueError(f"width {features.shape[1]} is no multiple of (l_max+1)^2 = {num_components(l_max)}")
+    blocks, start = [], 0
+    for degree in range(l_max + 1):
+        width = (2 * degree + 1) * channels
+        blocks.append(features[:, start : start + width].unflatten(1, (channels, 2 * degree + 1)).transpose(1, 2))
+        start += width
+    return torch.cat(blocks, dim=1)
