@@ -1,0 +1,1 @@
+"""Kernels: ways to compute a family. They hold non-persistent buffers only."""

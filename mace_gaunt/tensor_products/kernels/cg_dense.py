@@ -1,0 +1,188 @@
+"""Clebsch-Gordan products as dense matrix products."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mace_gaunt.so3.coefficients import wigner_3j
+from mace_gaunt.so3.layout import degree_slice, num_components
+from mace_gaunt.so3.symmetric import SymmetricBasis, symmetric_bases
+from mace_gaunt.so3.tables import TableModule
+from mace_gaunt.tensor_products.contracts import EdgeKernel
+
+
+class DenseEdgeKernel(EdgeKernel):
+    """One matrix per edge, harmonics contracted with all 3j tensors, times the sender's channels.
+
+    Args:
+        l_in: Largest degree of the node features.
+        l_edge: Largest degree of the edge harmonics.
+        paths: Triples (l1, l2, l3), ordered by l3; rows come out by l3, then m, then path.
+    """
+
+    coupling: Tensor
+    path_of_row: Tensor
+
+    def __init__(self, l_in: int, l_edge: int, paths: Sequence[tuple[int, int, int]]) -> None:
+        super().__init__()
+        self.num_in = num_components(l_in)
+        blocks, owners = [], []
+        for l3 in sorted({path[2] for path in paths}):
+            members = [index for index, path in enumerate(paths) if path[2] == l3]
+            block = torch.zeros(2 * l3 + 1, len(members), self.num_in, num_components(l_edge), dtype=torch.float64)
+            for position, index in enumerate(members):
+                l1, l2, _ = paths[index]
+                tensor = torch.from_numpy(wigner_3j(l1, l2, l3).copy()) * (2 * l3 + 1) ** 0.5
+                block[:, position, degree_slice(l1), degree_slice(l2)] = tensor.permute(2, 0, 1)
+            blocks.append(block.flatten(0, 1))
+            owners += members * (2 * l3 + 1)
+        # [(row, component in), harmonic] for one GEMM over all edges
+        self.register_table("coupling", torch.cat(blocks).flatten(0, 1))
+        self.register_buffer("path_of_row", torch.tensor(owners), persistent=False)
+
+    def couple(self, node_feats: Tensor, edge_attrs: Tensor, weights: Tensor) -> Tensor:
+        """Per edge, shape [n_edges, rows, C]."""
+        matrices = (edge_attrs @ self.coupling.T).unflatten(1, (-1, self.num_in))
+        return (matrices @ node_feats) * torch.index_select(weights, 1, self.path_of_row)
+
+
+class DenseNodeKernel(TableModule):
+    """Monomials of the components, then one matrix product per order and reflection class.
+
+    Every real harmonic is even or odd under x -> -x, y -> -y and z -> -z, so a component of the result couples only to
+    the monomials of its own class: the coefficients fall into up to eight blocks.
+
+    Args:
+        l_in: Largest degree of A.
+        l_out: Largest degree of B.
+        correlation: Highest order.
+    """
+
+    component_of_row: Tensor
+    path_of_row: Tensor
+
+    def __init__(self, l_in: int, l_out: int, correlation: int) -> None:
+        super().__init__()
+        bases = symmetric_bases(l_in, l_out, correlation)
+        self.num_paths = [[len(block) for block in basis.coefficients] for basis in bases]
+        self.num_out = num_components(l_out)
+        offsets = path_offsets(self.num_paths)
+        used = used_monomials(bases)
+        self.blocks: list[list[tuple[slice, str]]] = []
+        rows_component: list[int] = []
+        rows_path: list[int] = []
+        position: dict[tuple[int, ...], int] = {}
+        for basis, wanted in zip(bases, used, strict=True):
+            stored, groups = order_by_class(wanted)
+            self._register_products(basis.order, stored, position)
+            position = {monomial: row for row, monomial in enumerate(stored)}
+            self.blocks.append([])
+            for reflection, where in groups.items():
+                matrix, components, paths = class_block(basis, stored[where], reflection, l_out, offsets)
+                if not components:
+                    continue
+                name = f"coefficients_{basis.order}_{reflection}"
+                self.register_table(name, torch.from_numpy(matrix))
+                self.blocks[-1].append((where, name))
+                rows_component += components
+                rows_path += paths
+        self.register_buffer("component_of_row", torch.tensor(rows_component), persistent=False)
+        self.register_buffer("path_of_row", torch.tensor(rows_path), persistent=False)
+
+    def _register_products(
+        self, order: int, stored: list[tuple[int, ...]], position: dict[tuple[int, ...], int]
+    ) -> None:
+        """Index tables: each stored monomial is one of the order below times its last component."""
+        prefix = [position[monomial[:-1]] for monomial in stored] if order > 1 else []
+        self.register_buffer(f"prefix_{order}", torch.tensor(prefix, dtype=torch.int64), persistent=False)
+        last = torch.tensor([monomial[-1] for monomial in stored])
+        self.register_buffer(f"last_{order}", last, persistent=False)
+
+    def forward(self, node_feats: Tensor, weights: Tensor) -> Tensor:
+        """Weighted sum over all paths of all orders.
+
+        Args:
+            node_feats: A, shape [n_nodes, (l_in+1)^2, C].
+            weights: Weight of every path for each node, shape [sum of num_paths, n_nodes, C].
+
+        Returns:
+            Shape [n_nodes, (l_out+1)^2, C].
+        """
+        n_nodes, _, channels = node_feats.shape
+        components = node_feats.transpose(0, 1).flatten(1)
+        products, rows = components, []
+        for order, blocks in enumerate(self.blocks, start=1):
+            factor = components.index_select(0, self.get_buffer(f"last_{order}"))
+            if order == 1:
+                products = factor
+            else:
+                products = products.index_select(0, self.get_buffer(f"prefix_{order}")) * factor
+            rows += [self.get_buffer(name) @ products[where] for where, name in blocks]
+        weighted = torch.cat(rows) * weights.flatten(1).index_select(0, self.path_of_row)
+        result = weighted.new_zeros(self.num_out, n_nodes * channels)
+        result = result.index_add(0, self.component_of_row, weighted)
+        return result.unflatten(1, (n_nodes, channels)).transpose(0, 1)
+
+
+def path_offsets(num_paths: list[list[int]]) -> list[list[int]]:
+    """First weight of each (order, degree): degrees run slowest, so that one degree's weights lie together."""
+    offsets, total = [[0] * len(degrees) for degrees in num_paths], 0
+    for degree in range(len(num_paths[0])):
+        for order, degrees in enumerate(num_paths):
+            offsets[order][degree] = total
+            total += degrees[degree]
+    return offsets
+
+
+def used_monomials(bases: Sequence[SymmetricBasis]) -> list[set[tuple[int, ...]]]:
+    """Monomials of each order that occur in a result, or as a prefix of one that does."""
+    used: list[set[tuple[int, ...]]] = []
+    prefixes: set[tuple[int, ...]] = set()
+    for basis in reversed(bases):
+        occurs = sum(abs(block).sum(axis=(0, 1)) for block in basis.coefficients) > 0
+        wanted = prefixes | {tuple(monomial) for monomial in basis.monomials[occurs].tolist()}
+        prefixes = {monomial[:-1] for monomial in wanted}
+        used.insert(0, wanted)
+    return used
+
+
+def reflection_class(components: Sequence[int]) -> int:
+    """Bit mask of the axes (1 x, 2 y, 4 z) whose reflection changes the sign of a product of components."""
+    mask = 0
+    for component in components:
+        degree = int(component**0.5)
+        m = component - degree * degree - degree
+        mask ^= int(m < 0) + 2 * ((degree - abs(m)) % 2) + 4 * ((m if m >= 0 else -m - 1) % 2)
+    return mask
+
+
+def order_by_class(monomials: set[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], dict[int, slice]]:
+    """Monomials sorted by reflection class, and where each class lies."""
+    stored = sorted(monomials, key=lambda monomial: (reflection_class(monomial), monomial))
+    groups, start = {}, 0
+    for mask in range(8):
+        stop = start + sum(reflection_class(monomial) == mask for monomial in stored)
+        if stop > start:
+            groups[mask] = slice(start, stop)
+        start = stop
+    return stored, groups
+
+
+def class_block(
+    basis: SymmetricBasis, stored: list[tuple[int, ...]], reflection: int, l_out: int, offsets: list[list[int]]
+) -> tuple[np.ndarray, list[int], list[int]]:
+    """Coefficients [(component, path), monomial] of one class, with the component and weight of every row."""
+    column = {tuple(monomial): index for index, monomial in enumerate(basis.monomials.tolist())}
+    columns = [column[monomial] for monomial in stored]
+    rows, components, paths = [], [], []
+    for degree in range(l_out + 1):
+        for m in range(2 * degree + 1):
+            if reflection_class([degree * degree + m]) != reflection:
+                continue
+            block = basis.coefficients[degree][:, m]
+            rows.append(block[:, columns])
+            components += [degree * degree + m] * len(block)
+            paths += range(offsets[basis.order - 1][degree], offsets[basis.order - 1][degree] + len(block))
+    return np.concatenate(rows) if rows else np.zeros((0, len(columns))), components, paths

@@ -1,0 +1,96 @@
+"""Gaunt products on a grid of the sphere: synthesize, multiply pointwise, analyse.
+
+Source: the grid form of the Gaunt tensor product (Xie et al., "The Price of Freedom in Selecting Tensor Products",
+ICML 2025); the sum over neighbours is taken on the grid, so that the analysis runs once per receiving node.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mace_gaunt.so3.layout import degree_of_component, degree_slice, num_components
+from mace_gaunt.so3.quadrature import analysis_matrix, smallest_rule, synthesis_matrix
+from mace_gaunt.so3.scatter import scatter_sum
+from mace_gaunt.so3.tables import TableModule
+from mace_gaunt.tensor_products.contracts import EdgeKernel
+
+
+class GridEdgeKernel(EdgeKernel):
+    """Edge product with the filter evaluated on the grid by the addition theorem.
+
+    Args:
+        l_in: Largest degree of the node features.
+        l_edge: Largest degree of the edge harmonics.
+        l_out: Largest degree of the messages.
+        normalizers: Factor of each output degree, length l_out + 1.
+    """
+
+    synthesis: Tensor
+    filters: Tensor
+    analysis: Tensor
+
+    def __init__(self, l_in: int, l_edge: int, l_out: int, normalizers: Sequence[float]) -> None:
+        super().__init__()
+        rule = smallest_rule(l_in + l_edge + l_out)
+        factors = torch.tensor(normalizers, dtype=torch.float64)[degree_of_component(l_out)]
+        self.register_table("synthesis", synthesis_matrix(rule, l_in))
+        self.register_table("analysis", analysis_matrix(rule, l_out) * factors[:, None])
+        harmonics = synthesis_matrix(rule, l_edge)
+        spread = torch.zeros(num_components(l_edge), l_edge + 1, rule.num_points, dtype=torch.float64)
+        for degree in range(l_edge + 1):
+            spread[degree_slice(degree), degree] = harmonics[:, degree_slice(degree)].T
+        self.register_table("filters", spread.flatten(1))
+        self.l_edge = l_edge
+
+    def edge_filter(self, edge_attrs: Tensor, weights: Tensor) -> Tensor:
+        """F[e, p, c] = sum over l of w[e, l, c] sum over m of Y_lm(edge) Y_lm(point), shape [n_edges, P, C]."""
+        per_degree = (edge_attrs @ self.filters).unflatten(1, (self.l_edge + 1, -1))
+        return per_degree.transpose(1, 2) @ weights
+
+    def couple(self, node_feats: Tensor, edge_attrs: Tensor, weights: Tensor) -> Tensor:
+        """Per edge, shape [n_edges, (l_out+1)^2, C]."""
+        return self.analysis @ (self.edge_filter(edge_attrs, weights) * (self.synthesis @ node_feats))
+
+    def forward(self, node_feats: Tensor, edge_attrs: Tensor, weights: Tensor, edge_index: Tensor) -> Tensor:
+        """Summed over neighbours, shape [n_nodes, (l_out+1)^2, C]."""
+        sender, receiver = edge_index[0], edge_index[1]
+        values = self.edge_filter(edge_attrs, weights) * (self.synthesis @ node_feats)[sender]
+        return self.analysis @ scatter_sum(values, receiver, node_feats.shape[0])
+
+
+class GridNodeKernel(TableModule):
+    """Powers 1..correlation of a spherical signal, analysed order by order.
+
+    Args:
+        l_in: Largest degree of the signal.
+        l_out: Largest degree of the result.
+        correlation: Highest power.
+        normalizers: Factor of each order and output degree, shape [correlation, l_out + 1].
+    """
+
+    synthesis: Tensor
+    analysis: Tensor
+
+    def __init__(self, l_in: int, l_out: int, correlation: int, normalizers: Tensor) -> None:
+        super().__init__()
+        rule = smallest_rule(correlation * l_in + l_out)
+        factors = normalizers[:, degree_of_component(l_out)]
+        self.register_table("synthesis", synthesis_matrix(rule, l_in))
+        self.register_table("analysis", analysis_matrix(rule, l_out) * factors[..., None])
+
+    def forward(self, node_feats: Tensor) -> Tensor:
+        """Analysed powers.
+
+        Args:
+            node_feats: Shape [n_nodes, (l_in+1)^2, C].
+
+        Returns:
+            Shape [correlation, n_nodes, (l_out+1)^2, C].
+        """
+        signal = self.synthesis @ node_feats
+        power, orders = signal, []
+        for order, analysis in enumerate(self.analysis):
+            power = signal if order == 0 else power * signal
+            orders.append(analysis @ power)
+        return torch.stack(orders)
