@@ -1,0 +1,1 @@
+"""The potential: from edge vectors to energies, forces and stress."""

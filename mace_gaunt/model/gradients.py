@@ -1,0 +1,111 @@
+"""Energies, forces, virials and stress, all from one gradient with respect to the edge vectors.
+
+Every length and direction enters the model through the vectors r_ij alone, so with g_ij = dE/dr_ij
+forces_k = sum over edges sent by k of g - sum over edges received by k of g, and dE/dstrain = sum over edges of
+r (x) g, symmetrised. The vectors are leaves: nothing else has to be differentiated twice.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mace_gaunt.model.mace import MACE
+from mace_gaunt.so3.scatter import scatter_sum
+
+EdgeGradient = Callable[[Tensor, Tensor, Tensor, bool], tuple[Tensor, Tensor]]
+"""(vectors, node_types, edge_index, training) -> node energies [n_nodes], dE/dvectors [n_edges, 3]."""
+
+
+def edge_gradient(
+    model: torch.nn.Module, vectors: Tensor, node_types: Tensor, edge_index: Tensor, training: bool
+) -> tuple[Tensor, Tensor]:
+    """Node energies and the derivative of their sum with respect to the edge vectors.
+
+    Args:
+        model: A MACE, or anything called like one.
+        vectors: Shape [n_edges, 3] (Å).
+        node_types: Shape [n_nodes].
+        edge_index: Shape [2, n_edges].
+        training: Whether the result will be differentiated with respect to the parameters.
+
+    Returns:
+        Shapes [n_nodes] (eV) and [n_edges, 3] (eV/Å).
+    """
+    with torch.enable_grad():
+        leaf = vectors.detach().requires_grad_(True)
+        node_energy = model(leaf, node_types, edge_index)
+        (gradient,) = torch.autograd.grad(node_energy.sum(), leaf, create_graph=training)
+    return (node_energy, gradient) if training else (node_energy.detach(), gradient)
+
+
+def edge_vectors(batch: Any) -> Tensor:
+    """positions[receiver] - positions[sender] + shifts, shape [n_edges, 3] (Å)."""
+    sender, receiver = batch.edge_index[0], batch.edge_index[1]
+    vectors: Tensor = batch.positions[receiver] - batch.positions[sender] + batch.shifts
+    return vectors
+
+
+def graph_index(batch: Any) -> tuple[Tensor, int]:
+    """Graph of each node, shape [n_nodes], and the number of graphs; a single frame is one graph."""
+    index = getattr(batch, "batch", None)
+    if index is None:
+        return torch.zeros_like(batch.node_types), 1
+    return index, batch.num_graphs
+
+
+def reference_energy(model: MACE, batch: Any) -> Tensor:
+    """Sum of the isolated atoms' energies of each graph, shape [n_graphs], float64 (eV)."""
+    index, n_graphs = graph_index(batch)
+    return scatter_sum(model.E0s[batch.node_types], index, n_graphs)
+
+
+def predict(
+    model: MACE,
+    batch: Any,
+    *,
+    stress: bool = False,
+    training: bool = False,
+    gradient: EdgeGradient | None = None,
+) -> dict[str, Tensor]:
+    """Predict a batch.
+
+    Args:
+        model: The potential.
+        batch: An AtomicData, a Batch of them, or anything with their fields.
+        stress: Whether to compute virials and stress.
+        training: Whether the result will be differentiated with respect to the parameters.
+        gradient: What computes node energies and edge gradients; None is the eager model.
+
+    Returns:
+        energy: Total, shape [n_graphs], float64 (eV).
+        interaction_energy: Without isolated atoms, shape [n_graphs], the model's dtype (eV).
+        node_energy: Isolated atom included, shape [n_nodes], float64 (eV).
+        forces: -dE/dpositions, shape [n_nodes, 3], the model's dtype (eV/Å).
+        virials: -dE/dstrain, shape [n_graphs, 3, 3] (eV), if stress.
+        stress: dE/dstrain / volume, shape [n_graphs, 3, 3] (eV/Å^3), if stress; NaN without a volume.
+    """
+    vectors = edge_vectors(batch).to(model.dtype)
+    if gradient is None:
+        node_energy, edge_grad = edge_gradient(model, vectors, batch.node_types, batch.edge_index, training)
+    else:
+        node_energy, edge_grad = gradient(vectors, batch.node_types, batch.edge_index, training)
+    index, n_graphs = graph_index(batch)
+    n_nodes = batch.node_types.shape[0]
+    sender, receiver = batch.edge_index[0], batch.edge_index[1]
+    atoms = model.E0s[batch.node_types]
+    interaction = scatter_sum(node_energy, index, n_graphs)
+    result = {
+        "energy": interaction.detach().double() + scatter_sum(atoms, index, n_graphs),
+        "interaction_energy": interaction,
+        "node_energy": node_energy.detach().double() + atoms,
+        "forces": scatter_sum(edge_grad, sender, n_nodes) - scatter_sum(edge_grad, receiver, n_nodes),
+    }
+    if stress:
+        outer = vectors[:, :, None] * edge_grad[:, None, :]
+        strain_grad = scatter_sum(0.5 * (outer + outer.transpose(1, 2)), index[receiver], n_graphs)
+        volume = torch.linalg.det(batch.cell.reshape(-1, 3, 3)).abs().to(strain_grad.dtype)
+        volume = torch.where(volume > 0, volume, torch.full_like(volume, torch.nan))
+        result |= {"virials": -strain_grad, "stress": strain_grad / volume[:, None, None]}
+    return result

@@ -1,0 +1,215 @@
+"""MACE with interchangeable tensor products: edge vectors to node energies."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from mace_gaunt.model.blocks import (
+    EdgeProductFactory,
+    ElementEmbedding,
+    Interaction,
+    LinearReadout,
+    MLPReadout,
+    NodeProductFactory,
+    Product,
+)
+from mace_gaunt.model.radial import BesselBasis, ZBLRepulsion
+from mace_gaunt.so3.harmonics import spherical_harmonics
+
+
+class MACE(nn.Module):
+    """Message-passing potential with many-body node products (Batatia et al., NeurIPS 2022).
+
+    Args:
+        r_max: Cutoff radius (Å).
+        num_bessel: Number of radial functions.
+        num_polynomial_cutoff: Order of the cutoff envelope.
+        max_ell: Largest degree of edge harmonics and messages.
+        max_L: Largest degree of the features between layers.
+        num_channels: Channels per degree.
+        correlation: Highest order of the node product.
+        num_interactions: Layers.
+        radial_MLP: Hidden widths of the radial networks.
+        MLP_irreps: Hidden scalars of the last readout, as "16x0e".
+        gate: Activation: silu, tanh, sigmoid, gelu.
+        edge_product: Factory of the edge products, called with l_in, l_edge, l_out.
+        node_product: Factory of the node products, called with l_in, l_out, correlation, num_elements, num_channels.
+        zbl: Whether to add the ZBL repulsion.
+        atomic_numbers: Elements, ascending; `node_types` index into them.
+        E0s: Energy of each isolated element (eV).
+        avg_num_neighbors: Mean number of neighbours in the training set.
+        scale: Factor of the readouts (eV).
+        shift: Mean interaction energy per atom (eV).
+
+    Raises:
+        ValueError: If an argument is impossible; the message names it.
+    """
+
+    E0s: Tensor
+
+    def __init__(
+        self,
+        *,
+        r_max: float = 5.0,
+        num_bessel: int = 8,
+        num_polynomial_cutoff: int = 5,
+        max_ell: int = 3,
+        max_L: int = 1,
+        num_channels: int = 64,
+        correlation: int = 3,
+        num_interactions: int = 2,
+        radial_MLP: Sequence[int] = (64, 64, 64),
+        MLP_irreps: str = "16x0e",
+        gate: str = "silu",
+        edge_product: EdgeProductFactory,
+        node_product: NodeProductFactory,
+        zbl: bool = False,
+        atomic_numbers: Sequence[int],
+        E0s: Sequence[float],
+        avg_num_neighbors: float,
+        scale: float,
+        shift: float,
+    ) -> None:
+        super().__init__()
+        check_arguments(r_max, num_bessel, num_channels, num_interactions, atomic_numbers, E0s, avg_num_neighbors)
+        self.hyperparameters: dict[str, Any] = {
+            "r_max": float(r_max),
+            "num_bessel": num_bessel,
+            "num_polynomial_cutoff": num_polynomial_cutoff,
+            "max_ell": max_ell,
+            "max_L": max_L,
+            "num_channels": num_channels,
+            "correlation": correlation,
+            "num_interactions": num_interactions,
+            "radial_MLP": list(radial_MLP),
+            "MLP_irreps": MLP_irreps,
+            "gate": gate,
+            "zbl": zbl,
+            "atomic_numbers": [int(number) for number in atomic_numbers],
+            "E0s": [float(energy) for energy in E0s],
+            "avg_num_neighbors": float(avg_num_neighbors),
+            "scale": float(scale),
+            "shift": float(shift),
+        }
+        self.metadata: dict[str, Any] = {}
+        self.r_max, self.max_ell = float(r_max), max_ell
+        self.atomic_numbers = [int(number) for number in atomic_numbers]
+        self.scale, self.shift = float(scale), float(shift)
+        self.register_buffer("E0s", torch.tensor(E0s, dtype=torch.float64), persistent=False)
+        num_elements = len(self.atomic_numbers)
+
+        self.embedding = ElementEmbedding(num_elements, num_channels)
+        self.radial_basis = BesselBasis(self.r_max, num_bessel, num_polynomial_cutoff)
+        self.interactions, self.products, self.readouts = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for layer in range(num_interactions):
+            last = layer + 1 == num_interactions
+            l_in, l_out = (0 if layer == 0 else max_L), (0 if last else max_L)
+            self.interactions.append(
+                Interaction(
+                    edge_product,
+                    l_in,
+                    max_ell,
+                    l_out,
+                    num_channels,
+                    num_elements,
+                    [num_bessel, *radial_MLP],
+                    gate,
+                    avg_num_neighbors,
+                )
+            )
+            self.products.append(Product(node_product, max_ell, l_out, correlation, num_elements, num_channels))
+            width = scalar_width(MLP_irreps)
+            self.readouts.append(MLPReadout(num_channels, width, gate) if last else LinearReadout(num_channels))
+        self.zbl = ZBLRepulsion(self.atomic_numbers, num_polynomial_cutoff) if zbl else None
+        self.to(torch.get_default_dtype())
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Convert as usual, but keep the energies of isolated atoms in float64: totals need it."""
+        E0s = self.E0s
+        super()._apply(fn, recurse)
+        self.E0s = E0s.to(self.E0s.device)
+        return self
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights."""
+        return self.embedding.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.embedding.weight.device
+
+    def forward(self, vectors: Tensor, node_types: Tensor, edge_index: Tensor) -> Tensor:
+        """Interaction energy of each node: without E0, with scale and shift.
+
+        Args:
+            vectors: positions[receiver] - positions[sender] + shifts, shape [n_edges, 3] (Å), the model's dtype.
+            node_types: Element indices, shape [n_nodes], int64.
+            edge_index: Senders and receivers, shape [2, n_edges], int64; every edge shorter than r_max, none of
+                length zero.
+
+        Returns:
+            Shape [n_nodes] (eV).
+        """
+        lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+        edge_attrs = spherical_harmonics(vectors / lengths, self.max_ell)
+        edge_feats = self.radial_basis(lengths)
+        node_feats = self.embedding(node_types)
+        energies = []
+        for interaction, product, readout in zip(self.interactions, self.products, self.readouts, strict=True):
+            messages, skip = interaction(node_feats, node_types, edge_attrs, edge_feats, edge_index)
+            node_feats = product(messages, skip, node_types)
+            energies.append(readout(node_feats))
+        energy = self.scale * torch.stack(energies).sum(0) + self.shift
+        return energy if self.zbl is None else energy + self.zbl(lengths, node_types, edge_index)
+
+    def decay_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters with weight decay in MACE: the Linear after each edge product, and the whole products."""
+        for interaction in self.interactions:
+            yield from interaction.linear.parameters()
+        yield from self.products.parameters()
+
+    def no_decay_parameters(self) -> Iterator[nn.Parameter]:
+        """All other parameters."""
+        decayed = {id(parameter) for parameter in self.decay_parameters()}
+        return (parameter for parameter in self.parameters() if id(parameter) not in decayed)
+
+
+def check_arguments(
+    r_max: float,
+    num_bessel: int,
+    num_channels: int,
+    num_interactions: int,
+    atomic_numbers: Sequence[int],
+    E0s: Sequence[float],
+    avg_num_neighbors: float,
+) -> None:
+    """Refuse impossible hyperparameters, naming them."""
+    for name, value in (("num_bessel", num_bessel), ("num_channels", num_channels)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, found {value}")
+    if num_interactions < 1:
+        raise ValueError(f"num_interactions must be at least 1, found {num_interactions}")
+    for name, number in (("r_max", r_max), ("avg_num_neighbors", avg_num_neighbors)):
+        if not number > 0:
+            raise ValueError(f"{name} must be positive, found {number}")
+    if not atomic_numbers or list(atomic_numbers) != sorted(set(atomic_numbers)):
+        raise ValueError(f"atomic_numbers must be ascending and unique, found {list(atomic_numbers)}")
+    if len(E0s) != len(atomic_numbers):
+        raise ValueError(f"E0s needs one energy per element: {len(atomic_numbers)} elements, {len(E0s)} energies")
+
+
+def scalar_width(irreps: str) -> int:
+    """Number of scalars in "16x0e".
+
+    Raises:
+        ValueError: If there is anything but even scalars.
+    """
+    match = re.fullmatch(r"\s*(\d+)\s*x\s*0e\s*", irreps)
+    if match is None or int(match[1]) < 1:
+        raise ValueError(f"MLP_irreps holds even scalars only, as '16x0e'; found '{irreps}'")
+    return int(match[1])

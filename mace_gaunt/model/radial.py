@@ -1,0 +1,126 @@
+"""Radial basis, cutoff and the short-range repulsion."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mace_gaunt.model.activations import activation
+from mace_gaunt.so3.scatter import scatter_sum
+from mace_gaunt.so3.tables import TableModule
+
+
+def polynomial_cutoff(lengths: Tensor, r_max: float | Tensor, p: int) -> Tensor:
+    """Smooth envelope: 1 at zero, vanishing at r_max with two derivatives.
+
+    Source: Gasteiger et al., ICLR 2020, eq. 8 (d / c -> lengths / r_max).
+
+    Args:
+        lengths: Edge lengths, shape [n_edges, 1] (Å).
+        r_max: Cutoff radius (Å), a number or one per edge.
+        p: Order of the envelope, at least 2.
+
+    Returns:
+        Dimensionless factor, shape [n_edges, 1], 0 beyond r_max.
+
+    Raises:
+        ValueError: If p < 2.
+    """
+    if p < 2:
+        raise ValueError(f"the polynomial cutoff needs an order of at least 2, found {p}")
+    x = lengths / r_max
+    inside = 1 - x**p * ((p + 1) * (p + 2) / 2 - p * (p + 2) * x + p * (p + 1) / 2 * x * x)
+    return torch.where(x < 1, inside, torch.zeros_like(x))
+
+
+class BesselBasis(TableModule):
+    """Spherical Bessel functions of degree 0 that vanish at r_max, times the polynomial cutoff.
+
+    Source: Gasteiger et al., ICLR 2020, eq. 7.
+
+    Args:
+        r_max: Cutoff radius (Å).
+        num_bessel: Number of functions.
+        num_polynomial_cutoff: Order of the envelope.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, r_max: float, num_bessel: int, num_polynomial_cutoff: int) -> None:
+        super().__init__()
+        self.r_max, self.p = r_max, num_polynomial_cutoff
+        polynomial_cutoff(torch.ones(1), r_max, num_polynomial_cutoff)
+        frequencies = torch.arange(1, num_bessel + 1, dtype=torch.float64) * math.pi / r_max
+        self.register_table("frequencies", frequencies)
+
+    def forward(self, lengths: Tensor) -> Tensor:
+        """Edge features of lengths [n_edges, 1] (Å), shape [n_edges, num_bessel]."""
+        waves = math.sqrt(2.0 / self.r_max) * torch.sin(self.frequencies * lengths) / lengths
+        return waves * polynomial_cutoff(lengths, self.r_max, self.p)
+
+
+class MLP(nn.Module):
+    """Fully connected network without biases: as e3nn's, for radial weights and readouts.
+
+    Weights are of order one and scaled by 1/sqrt(fan-in) when applied, so that one learning rate fits every layer.
+
+    Args:
+        widths: Input, hidden and output widths.
+        gate: Name of the activation of the hidden layers.
+    """
+
+    def __init__(self, widths: Sequence[int], gate: str) -> None:
+        super().__init__()
+        pairs = zip(widths[:-1], widths[1:], strict=True)
+        self.weights = nn.ParameterList([nn.Parameter(torch.randn(pair)) for pair in pairs])
+        self.gate = activation(gate)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Shape [n, widths[0]] to [n, widths[-1]]."""
+        hidden = features
+        for layer, weight in enumerate(self.weights):
+            hidden = hidden @ (weight * weight.shape[0] ** -0.5)
+            if layer + 1 < len(self.weights):
+                hidden = self.gate(hidden)
+        return hidden
+
+
+class ZBLRepulsion(TableModule):
+    """Screened nuclear repulsion of Ziegler, Biersack and Littmark (1985), cut off at the sum of covalent radii.
+
+    Args:
+        atomic_numbers: Elements of the model.
+        p: Order of the polynomial cutoff.
+    """
+
+    numbers: Tensor
+    radii: Tensor
+
+    COEFFICIENTS = (0.18175, 0.50986, 0.28022, 0.02817)
+    EXPONENTS = (3.19980, 0.94229, 0.40290, 0.20162)
+    COULOMB_CONSTANT = 14.399645478425668
+    """e^2 / (4 pi epsilon_0) in eV Å."""
+    BOHR = 0.529177210903
+
+    def __init__(self, atomic_numbers: Sequence[int], p: int) -> None:
+        super().__init__()
+        from ase.data import covalent_radii
+
+        self.p = p
+        self.register_table("numbers", torch.tensor(atomic_numbers, dtype=torch.float64))
+        radii = torch.tensor([float(covalent_radii[number]) for number in atomic_numbers], dtype=torch.float64)
+        self.register_table("radii", radii)
+
+    def forward(self, lengths: Tensor, node_types: Tensor, edge_index: Tensor) -> Tensor:
+        """Repulsion energy of each node (eV), half of every pair, shape [n_nodes]."""
+        types = node_types[edge_index]
+        z_sender, z_receiver = self.numbers[types[0]], self.numbers[types[1]]
+        r = lengths[:, 0]
+        screening_length = 0.8854 * self.BOHR / (z_sender**0.23 + z_receiver**0.23)
+        x = r / screening_length
+        terms = zip(self.COEFFICIENTS, self.EXPONENTS, strict=True)
+        screening = torch.stack([c * torch.exp(-a * x) for c, a in terms]).sum(0)
+        reach = self.radii[types[0]] + self.radii[types[1]]
+        pair = self.COULOMB_CONSTANT * z_sender * z_receiver / r * screening
+        return scatter_sum(0.5 * pair * polynomial_cutoff(r, reach, self.p), edge_index[1], node_types.shape[0])
