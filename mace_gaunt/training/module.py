@@ -1,0 +1,271 @@
+"""The Lightning module: one training step, one validation, and what a checkpoint keeps."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from mace_gaunt.errors import UserError
+from mace_gaunt.model.gradients import predict, reference_energy
+from mace_gaunt.training.callbacks import EMA, EMA_KEY
+from mace_gaunt.training.compilation import CompileChoice, check_choice, choose_gradient
+from mace_gaunt.training.loss import WeightedLoss
+from mace_gaunt.training.metrics import ErrorMetrics, LossMetric
+from mace_gaunt.training.random_state import random_state, restore_random_state
+from mace_gaunt.training.schedulers import (
+    Schedule,
+    ScheduleFactory,
+    restart_schedule,
+    restore_schedule,
+    schedule_state,
+)
+from mace_gaunt.training.stage_two import StageTwo
+
+# Steps between two looks at the training loss; each look waits for the device.
+FINITE_CHECK_INTERVAL = 10
+
+OptimizerFactory = Callable[[Iterable[dict[str, Any]]], Optimizer]
+
+
+def interaction_reference(model: Any, batch: Any) -> Tensor:
+    """Label of the interaction energy, shape [n_graphs], float64 (eV).
+
+    The difference of two large numbers: it is taken in float64, before anything is cast to the model's dtype.
+    """
+    return batch.energy - reference_energy(model, batch)
+
+
+def parameter_groups(model: Any) -> list[dict[str, Any]]:
+    """Two groups for an optimizer: its own weight decay on what MACE decays, none on the rest."""
+    decay = {"params": list(model.decay_parameters())}
+    return [decay, {"params": list(model.no_decay_parameters()), "weight_decay": 0.0}]
+
+
+class PotentialModule(lightning.LightningModule):
+    """Trains a potential on energies, forces and stresses.
+
+    The learning-rate schedule is stepped here and not by Lightning, which steps a plateau schedule only after the
+    checkpoint of the epoch has been written, so that a resumed run would miss one step of it.
+
+    Args:
+        model: The potential, in the dtype it is trained in.
+        loss: The loss; the second stage changes its weights in place.
+        optimizer: Called with the parameter groups.
+        scheduler: Factory of a schedule (`mace_gaunt.training.schedulers`); None keeps the rate.
+        stage_two: The second stage; None for a single stage.
+        compile: "off", "on" (or fail with the reason) or "auto" (when the run is long enough to earn it back).
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        loss: WeightedLoss,
+        optimizer: OptimizerFactory,
+        scheduler: ScheduleFactory | None = None,
+        stage_two: StageTwo | None = None,
+        compile: CompileChoice = "off",
+    ) -> None:
+        super().__init__()
+        self.model, self.loss = model, loss
+        self.valid_errors, self.valid_loss = ErrorMetrics(), LossMetric()
+        self.make_optimizer, self.make_schedule = optimizer, scheduler
+        self.stage_two = stage_two
+        self.stage_two_started = self.stage_two_called = False
+        self.compile_choice = check_choice(compile)
+        self._schedule: Schedule | None = None
+        self._saved_schedule: dict[str, Any] | None = None
+        self._gradient: Callable[..., Any] | None = None
+        self._gradient_chosen = False
+        self._stepped = 0
+        self._forget_train_loss()
+
+    # Optimizer, schedule, second stage
+
+    def configure_optimizers(self) -> Optimizer:
+        """The optimizer over the two parameter groups."""
+        return self.make_optimizer(parameter_groups(self.model))
+
+    def _the_optimizer(self) -> Optimizer:
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, Optimizer)
+        return optimizer
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of one epoch; known once training has started."""
+        return math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+
+    @property
+    def total_epochs(self) -> int:
+        """Planned epochs of the whole training."""
+        by_steps = math.ceil(max(self.trainer.max_steps, 0) / self.steps_per_epoch)
+        by_epochs = max(self.trainer.max_epochs or 0, 0)
+        return min(filter(None, (by_steps, by_epochs)), default=0)
+
+    @property
+    def total_steps(self) -> int:
+        """Planned optimizer steps of the whole training."""
+        steps = self.total_epochs * self.steps_per_epoch
+        return min(steps, self.trainer.max_steps) if self.trainer.max_steps > 0 else steps
+
+    def on_train_start(self) -> None:
+        """Make the schedule now that the number of steps is known, and continue a saved one."""
+        self._stepped = self.trainer.global_step
+        self._gradient_chosen = False
+        if self.stage_two is not None:
+            self.stage_two.first_epoch(self.total_epochs)
+        if self.make_schedule is None:
+            return
+        optimizer = self._the_optimizer()
+        rates = [group["lr"] for group in optimizer.param_groups]
+        self._schedule = self.make_schedule(
+            optimizer, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch
+        )
+        if self._saved_schedule is not None:
+            restore_schedule(self._schedule, self._saved_schedule)
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate  # making a schedule sets its first rate
+
+    def on_train_epoch_start(self) -> None:
+        """Begin the second stage when its epoch has come or early stopping has called for it."""
+        if not self.stage_two_waits:
+            return
+        assert self.stage_two is not None
+        if self.stage_two_called or self.current_epoch >= self.stage_two.first_epoch(self.total_epochs):
+            self._start_stage_two(self.stage_two)
+
+    @property
+    def stage_two_waits(self) -> bool:
+        """Whether a second stage is configured and has not begun."""
+        return self.stage_two is not None and not self.stage_two_started
+
+    def call_stage_two(self) -> None:
+        """Let the second stage begin with the next epoch."""
+        self.stage_two_called = True
+
+    @property
+    def _callbacks(self) -> list[Any]:
+        return self.trainer.callbacks  # type: ignore[attr-defined]
+
+    def _start_stage_two(self, stage: StageTwo) -> None:
+        stage.apply(self.loss)
+        restart_schedule(self._the_optimizer(), self._schedule, stage.lr)
+        for callback in self._callbacks:
+            if hasattr(callback, "forget_best"):
+                callback.forget_best()
+        self.stage_two_started = True
+        self.print(
+            f"stage two from epoch {self.current_epoch + 1}: loss weights {self.loss.weights}, lr {self._rate():g}"
+        )
+
+    def _rate(self) -> float:
+        return float(self._the_optimizer().param_groups[0]["lr"])
+
+    # Training
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Loss of one batch, shape []."""
+        if not self._gradient_chosen:
+            self._choose_gradient(batch)
+        prediction = predict(self.model, batch, stress=self.loss.needs_stress, training=True, gradient=self._gradient)
+        loss, _ = self.loss(prediction, batch, interaction_reference(self.model, batch))
+        self._add_train_loss(loss.detach(), batch.energy.shape[0])
+        return loss
+
+    def _choose_gradient(self, batch: Any) -> None:
+        steps_left = self.total_steps - self.trainer.global_step
+        self._gradient = choose_gradient(self.compile_choice, self.model, self.loss, batch, steps_left)
+        self._gradient_chosen = True
+
+    def _forget_train_loss(self) -> None:
+        self._train_loss: Tensor | float = 0.0
+        self._train_frames = 0
+
+    def _add_train_loss(self, loss: Tensor, n_frames: int) -> None:
+        # Sums and no self.log: Lightning's bookkeeping of a logged value costs more than the step of a small model.
+        self._train_loss = self._train_loss + loss.double() * n_frames
+        self._train_frames += n_frames
+
+    @property
+    def mean_train_loss(self) -> float:
+        """Mean loss over the frames seen since the last validation; waits for the device."""
+        return float(self._train_loss) / max(self._train_frames, 1)
+
+    def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Any, batch_idx: int) -> None:
+        """Step the schedule after an optimizer step, and stop when the loss is no number."""
+        if self.trainer.global_step > self._stepped:
+            self._stepped = self.trainer.global_step
+            if self._schedule is not None and not isinstance(self._schedule, ReduceLROnPlateau):
+                self._schedule.step()
+        if (batch_idx + 1) % FINITE_CHECK_INTERVAL == 0:
+            self._stop_if_not_finite(self.mean_train_loss, "training")
+
+    def _stop_if_not_finite(self, loss: float, name: str) -> None:
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the {name} loss is {loss} in epoch {self.current_epoch + 1} at step {self.trainer.global_step} "
+                f"(learning rate {self._rate():g}): training stopped. checkpoints/last.ckpt is the state "
+                "after the last good epoch. Look for wrong labels or overlapping atoms, or lower optimizer.lr"
+            )
+
+    # Validation
+
+    def on_validation_epoch_start(self) -> None:
+        """Start new sums."""
+        self.valid_errors.reset()
+        self.valid_loss.reset()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Add the errors of one batch."""
+        prediction = predict(self.model, batch, stress=self.loss.needs_stress, gradient=self._gradient)
+        self.valid_errors.update(prediction, batch)
+        self.valid_loss.update(self.loss.sums(prediction, batch, interaction_reference(self.model, batch)))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the errors of the whole set, and step a plateau schedule."""
+        errors = {"loss": self.loss.combine(self.valid_loss.compute()), **self.valid_errors.compute()}
+        values = {f"valid/{name}": value for name, value in errors.items()}
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
+            values = self._training_values() | values
+            self._stop_if_not_finite(float(values["train/loss"]), "training")
+            self._stop_if_not_finite(float(values["valid/loss"]), "validation")
+            if isinstance(self._schedule, ReduceLROnPlateau):
+                self._schedule.step(float(values["valid/loss"]))
+        self.log_dict(values)
+
+    def _training_values(self) -> dict[str, Tensor]:
+        values = {"train/loss": self.mean_train_loss, "lr": self._rate()}
+        self._forget_train_loss()
+        return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the random state, the schedule, the stage and the running loss, as plain numbers, lists and tensors."""
+        checkpoint["random_state"] = random_state()
+        checkpoint["schedule"] = None if self._schedule is None else schedule_state(self._schedule)
+        checkpoint["stage_two"] = {"started": self.stage_two_started, "called": self.stage_two_called}
+        checkpoint["train_loss"] = (float(self._train_loss), self._train_frames)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue a training: random state, schedule, stage and running loss."""
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        if EMA_KEY in checkpoint and not any(isinstance(callback, EMA) for callback in self._callbacks):
+            raise UserError("the checkpoint has averaged weights: resume with the ema callback it was written with")
+        restore_random_state(checkpoint["random_state"])
+        self._saved_schedule = checkpoint["schedule"]
+        self._train_loss, self._train_frames = checkpoint["train_loss"]
+        if checkpoint["stage_two"]["started"] and self.stage_two is None:
+            raise UserError("the checkpoint is from a second stage: resume with the same stage_two")
+        self.stage_two_started = checkpoint["stage_two"]["started"]
+        self.stage_two_called = checkpoint["stage_two"]["called"]
+        if self.stage_two_started and self.stage_two is not None:
+            self.stage_two.apply(self.loss)

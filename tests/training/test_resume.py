@@ -1,0 +1,167 @@
+"""Two epochs and two more are four epochs, to the last bit."""
+
+import csv
+import functools
+import random
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning
+import numpy as np
+import pytest
+import torch
+
+from mace_gaunt.errors import UserError
+from mace_gaunt.training import schedulers
+from mace_gaunt.training.callbacks import EMA_KEY, EarlyStopping
+from mace_gaunt.training.random_state import random_state, restore_random_state
+from mace_gaunt.training.stage_two import StageTwo
+
+
+class Draw(lightning.Callback):
+    """Uses the global generators in every step, and perturbs the weights with what it draws."""
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+        noise = torch.randn(()).item() + np.random.standard_normal() + random.gauss(0, 1)
+        with torch.no_grad():
+            pl_module.model.strength += 1e-3 * noise
+
+
+class StopAfter(lightning.Callback):
+    """Ends a run in the middle, as a time limit does."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        trainer.should_stop = trainer.current_epoch + 1 >= self.epochs
+
+
+class Epochs(lightning.Callback):
+    """Counts the hooks."""
+
+    def __init__(self) -> None:
+        self.started: list[int] = []
+        self.validated: list[int] = []
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        self.started.append(trainer.current_epoch)
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        self.validated.append(trainer.current_epoch)
+
+
+def rows(run: SimpleNamespace) -> list[dict[str, str]]:
+    with (run.folder / "metrics.csv").open() as file:
+        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+
+
+def last(run: SimpleNamespace) -> dict[str, Any]:
+    return torch.load(run.folder / "checkpoints/last.ckpt", weights_only=True)
+
+
+def assert_same(one: SimpleNamespace, other: SimpleNamespace) -> None:
+    """Equal bit for bit: weights, averages, optimizer, schedule, random state, table."""
+    a, b = last(one), last(other)
+    for name in ("state_dict", EMA_KEY):
+        for key, value in a.get(name, {}).items():
+            assert torch.equal(value, b[name][key]), (name, key)
+    for key in ("ema_updates", "schedule", "stage_two", "epoch", "global_step"):
+        assert a.get(key) == b.get(key), key
+    moments = [s["exp_avg"] for s in a["optimizer_states"][0]["state"].values()]
+    for found, expected in zip(moments, b["optimizer_states"][0]["state"].values(), strict=True):
+        assert torch.equal(found, expected["exp_avg"])
+    assert torch.equal(a["random_state"]["torch"], b["random_state"]["torch"])
+    assert rows(one) == rows(other)
+
+
+PLATEAU = functools.partial(schedulers.plateau, factor=0.5, patience=0, threshold=0.99)
+COSINE = functools.partial(schedulers.cosine, warmup_epochs=0.5)
+CASES = {
+    "plain": {},
+    "plateau": {"scheduler": PLATEAU},
+    "cosine": {"scheduler": COSINE},
+    "stage two before": {"scheduler": PLATEAU, "stage_two": StageTwo(start=1, lr=0.01)},
+    "stage two at resume": {"scheduler": COSINE, "stage_two": StageTwo(start=2, lr=0.01)},
+    "validation every other epoch": {"scheduler": PLATEAU, "trainer": {"check_val_every_n_epoch": 2}},
+    "no ema": {"ema": False},
+}
+
+
+@pytest.mark.parametrize("settings", CASES.values(), ids=CASES)
+def test_resumed_equals_uninterrupted(train: Callable, settings: dict[str, Any]) -> None:
+    torch.manual_seed(1)
+    np.random.seed(1)
+    random.seed(1)
+    state = random_state()
+    whole = train(4, "whole", callbacks=(Draw(),), **settings)
+    restore_random_state(state)
+    train(4, "parts", callbacks=(Draw(), StopAfter(2)), **settings)
+    torch.rand(100), np.random.rand(7), random.random()  # another process has another state
+    counts = Epochs()
+    checkpoint = whole.folder.parent / "parts/checkpoints/last.ckpt"
+    parts = train(4, "parts", ckpt_path=checkpoint, callbacks=(Draw(), counts), **settings)
+    assert counts.started == [2, 3]
+    every = settings.get("trainer", {}).get("check_val_every_n_epoch", 1)
+    assert counts.validated == [2, 3][every - 1 :]
+    assert_same(whole, parts)
+
+
+def test_order_of_frames_with_workers(train: Callable) -> None:
+    whole = train(3, "whole", num_workers=1)
+    train(3, "parts", callbacks=(StopAfter(1),))
+    parts = train(3, "parts", ckpt_path=whole.folder.parent / "parts/checkpoints/last.ckpt", num_workers=1)
+    assert rows(whole) == rows(parts)
+
+
+def test_longer_training_continues(train: Callable) -> None:
+    run = train(2)
+    more = train(3, ckpt_path=run.folder / "checkpoints/last.ckpt")
+    assert [row["epoch"] for row in rows(more)] == ["1", "2", "3"]
+
+
+def test_finished_training_resumed_is_no_error(train: Callable) -> None:
+    run = train(2)
+    before = rows(run), last(run)["global_step"]
+    again = train(2, ckpt_path=run.folder / "checkpoints/last.ckpt")
+    assert (rows(again), last(again)["global_step"]) == before
+
+
+def test_best_survives_a_resume_in_a_moved_folder(train: Callable) -> None:
+    run = train(2, climb=True)  # the first epoch stays the best
+    moved = run.folder.with_name("moved")
+    run.folder.rename(moved)
+    train(4, "moved", climb=True, ckpt_path=moved / "checkpoints/last.ckpt")
+    assert torch.load(moved / "checkpoints/best.ckpt", weights_only=True)["epoch"] == 0
+    assert not run.folder.exists()
+
+
+def test_patience_survives_a_resume(train: Callable) -> None:
+    run = train(2, callbacks=(EarlyStopping(patience=3, min_delta=1e9),))
+    more = train(
+        9, callbacks=(EarlyStopping(patience=3, min_delta=1e9),), ckpt_path=run.folder / "checkpoints/last.ckpt"
+    )
+    assert more.trainer.current_epoch == 4
+
+
+def test_repeated_epochs_replace_their_rows(train: Callable) -> None:
+    run = train(2)
+    first = Path(str(run.folder / "checkpoints/last.ckpt")).read_bytes()
+    train(4, ckpt_path=run.folder / "checkpoints/last.ckpt")
+    (run.folder / "checkpoints/last.ckpt").write_bytes(first)
+    again = train(3, ckpt_path=run.folder / "checkpoints/last.ckpt")
+    assert [row["epoch"] for row in rows(again)] == ["1", "2", "3"]
+
+
+def test_what_does_not_fit_is_told(train: Callable) -> None:
+    run = train(1, scheduler=COSINE)
+    path = run.folder / "checkpoints/last.ckpt"
+    with pytest.raises(UserError, match="resume with the same scheduler"):
+        train(2, ckpt_path=path, scheduler=PLATEAU)
+    with pytest.raises(UserError, match="resume with the ema callback"):
+        train(2, ckpt_path=path, scheduler=COSINE, ema=False)
+    plain = train(1, "plain", ema=False)
+    with pytest.raises(UserError, match="resume without the ema callback"):
+        train(2, "plain", ckpt_path=plain.folder / "checkpoints/last.ckpt")
