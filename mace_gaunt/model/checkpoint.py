@@ -1,0 +1,161 @@
+"""The model folder: weights in safetensors, everything else in JSON; loaded without pickle and without Lightning."""
+
+import functools
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from mace_gaunt import __version__
+from mace_gaunt.errors import UserError, nearest
+from mace_gaunt.model.mace import MACE
+from mace_gaunt.tensor_products.contracts import EdgeProduct, NodeProduct
+
+SCHEMA_VERSION = 1
+WEIGHTS = "weights.safetensors"
+DESCRIPTION = "model.json"
+UNITS = {"energy": "eV", "length": "Angstrom", "stress": "eV/Angstrom^3"}
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+FAMILIES = {
+    "gaunt": "mace_gaunt.tensor_products.gaunt",
+    "clebsch_gordan": "mace_gaunt.tensor_products.clebsch_gordan",
+}
+"""Modules a model file may name: a file chooses among them, it never names code."""
+
+
+def product_class(family: str, contract: type) -> type:
+    """The class of a family that fulfils a contract.
+
+    Args:
+        family: Name of the family.
+        contract: EdgeProduct or NodeProduct.
+
+    Raises:
+        UserError: If there is no such family here.
+    """
+    if family not in FAMILIES:
+        raise UserError(f"unknown tensor product family '{family}'.{nearest(family, FAMILIES)}")
+    module = import_module(FAMILIES[family])
+    members = [member for member in vars(module).values() if isinstance(member, type)]
+    return next(member for member in members if issubclass(member, contract) and member is not contract)
+
+
+def describe_product(product: EdgeProduct | NodeProduct) -> dict[str, Any]:
+    """Family, kernel and options of a product, as JSON values."""
+    return {"family": product.family, "kernel": product.kernel_name, "options": product.options()}
+
+
+def save_model(model: MACE, folder: str | Path, metadata: dict[str, Any] | None = None) -> Path:
+    """Write the model folder.
+
+    Args:
+        model: The potential.
+        folder: Where; made when absent.
+        metadata: JSON values to keep with the model (data hashes, metrics, versions).
+
+    Returns:
+        The folder.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    description = {
+        "schema_version": SCHEMA_VERSION,
+        "program": {"name": "mace_gaunt", "version": __version__, "torch": torch.__version__},
+        "units": UNITS,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "hyperparameters": model.hyperparameters,
+        "edge_product": describe_product(model.interactions[0].edge_product),
+        "node_product": describe_product(model.products[0].node_product),
+        "metadata": model.metadata if metadata is None else metadata,
+    }
+    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    # Each file appears whole or not at all, the description last: without it the folder is no model.
+    replace_file(folder / WEIGHTS, lambda path: save_file(weights, path))
+    text = json.dumps(description, indent=2) + "\n"
+    replace_file(folder / DESCRIPTION, lambda path: path.write_text(text, encoding="utf-8"))
+    return folder
+
+
+def replace_file(path: Path, write: Any) -> None:
+    """Write under a temporary name, then rename."""
+    temporary = path.with_name(path.name + ".tmp")
+    write(temporary)
+    temporary.replace(path)
+
+
+def load_model(
+    folder: str | Path,
+    *,
+    dtype: str | None = None,
+    device: str | torch.device = "cpu",
+    kernel: str | None = None,
+) -> MACE:
+    """Read a model folder. Nothing in it is executed.
+
+    Args:
+        folder: The folder that `save_model` wrote.
+        dtype: "float32" or "float64"; the precision it was saved in when None.
+        device: Where the model goes.
+        kernel: Kernel of every product that has one of this name; each product's default when None.
+
+    Returns:
+        The potential in eval mode, `metadata` filled.
+
+    Raises:
+        UserError: If the folder is no model, is damaged or newer than this program, or has no such kernel.
+    """
+    folder = Path(folder)
+    description = read_description(folder)
+    if dtype is not None and dtype not in DTYPES:
+        raise UserError(f"unknown dtype '{dtype}'.{nearest(dtype, DTYPES)}")
+    try:
+        model = build_model(description, kernel)
+        weights = load_file(folder / WEIGHTS)
+        model.to(DTYPES[description["dtype"]])
+        model.load_state_dict(weights)
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} has no {WEIGHTS}: the model folder is incomplete") from error
+    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+        raise UserError(f"{folder} is damaged: {error}") from error
+    model.metadata = description["metadata"]
+    model.to(device=device, dtype=DTYPES[dtype] if dtype else model.dtype)
+    return model.eval()
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """The JSON of a model folder, of a schema this program knows."""
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise UserError(f"{folder} is no model folder: it has no {DESCRIPTION}")
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        version = description["schema_version"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read as a model description: {error}") from error
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{path} has schema version {version}, this program ({__version__}) reads {SCHEMA_VERSION}: "
+            "it was written by another version of mace_gaunt"
+        )
+    result: dict[str, Any] = description
+    return result
+
+
+def build_model(description: dict[str, Any], kernel: str | None) -> MACE:
+    """The model of a description, with random weights."""
+    products = {}
+    asked_for_was_found = kernel is None
+    for name, contract in (("edge_product", EdgeProduct), ("node_product", NodeProduct)):
+        product = product_class(description[name]["family"], contract)
+        found = kernel is not None and kernel in product.KERNELS  # type: ignore[attr-defined]
+        asked_for_was_found |= found
+        chosen = kernel if found else "auto"
+        products[name] = functools.partial(product, kernel=chosen, **description[name]["options"])
+    if not asked_for_was_found:
+        families = {description[name]["family"] for name in products}
+        raise UserError(f"no product of this model (family {', '.join(sorted(families))}) has a kernel '{kernel}'")
+    return MACE(**description["hyperparameters"], **products)

@@ -1,0 +1,95 @@
+"""The compiled path: energies and edge gradients as one traced and compiled graph, which training differentiates.
+
+torch.compile cannot differentiate twice through a compiled function, so the first derivative (the forces) is traced
+into the graph, and only one derivative (of the loss, with respect to the parameters) is left to the compiler.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.func import functional_call
+
+from mace_gaunt.model.mace import MACE
+
+
+class CompileError(RuntimeError):
+    """The model could not be traced or compiled; the message holds the reason."""
+
+
+def trace_gradient(model: MACE) -> GraphModule:
+    """Graph of (parameters, vectors, node_types, edge_index) -> node energies, dE/dvectors, for any batch shape.
+
+    The trace records a detach for every operation whose backward uses its own output; kept, these would silently cut
+    the second derivative (tanh, exp, sqrt, 1/x and more), so all are taken out.
+    """
+    names = [name for name, _ in model.named_parameters()]
+
+    def gradient(
+        parameters: list[Tensor], vectors: Tensor, node_types: Tensor, edge_index: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            leaf = vectors.detach().requires_grad_(True)
+            state = dict(zip(names, parameters, strict=True))
+            node_energy = functional_call(model, state, (leaf, node_types, edge_index))
+            (result,) = torch.autograd.grad(node_energy.sum(), leaf, create_graph=True)
+        return node_energy, result
+
+    traced: GraphModule = make_fx(gradient, tracing_mode="symbolic", _allow_non_fake_inputs=True)(
+        list(model.parameters()), *example_batch(model)
+    )
+    for node in list(traced.graph.nodes):
+        if node.target is torch.ops.aten.detach.default:
+            node.replace_all_uses_with(node.args[0])
+            traced.graph.erase_node(node)
+    traced.graph.lint()
+    traced.recompile()
+    return traced
+
+
+def example_batch(model: MACE) -> tuple[Tensor, Tensor, Tensor]:
+    """Vectors, node types and edges of a made-up batch; sizes of one or equal sizes would be frozen by the trace."""
+    generator = torch.Generator().manual_seed(0)
+    n_nodes, n_edges = 7, 23
+    vectors = torch.randn(n_edges, 3, generator=generator) + 0.1
+    node_types = torch.randint(len(model.atomic_numbers), (n_nodes,), generator=generator)
+    edge_index = torch.randint(n_nodes, (2, n_edges), generator=generator)
+    return vectors.to(model.device, model.dtype), node_types.to(model.device), edge_index.to(model.device)
+
+
+class CompiledGradient:
+    """Compiled counterpart of `edge_gradient`, an EdgeGradient; follows the parameters of the model as they change.
+
+    The graph belongs to the model's dtype and device at the first call.
+
+    Args:
+        model: The potential.
+
+    Raises:
+        CompileError: On the first call, if the model cannot be traced or compiled.
+    """
+
+    def __init__(self, model: MACE) -> None:
+        self.model = model
+        self._compiled: Any = None
+
+    def __call__(
+        self, vectors: Tensor, node_types: Tensor, edge_index: Tensor, training: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Node energies and dE/dvectors; shapes as in `edge_gradient`."""
+        if self._compiled is None:
+            return self._first_call(vectors, node_types, edge_index, training)
+        # One graph for training and validation: without gradients torch.compile would build a second one.
+        with torch.enable_grad():
+            node_energy, gradient = self._compiled(list(self.model.parameters()), vectors, node_types, edge_index)
+        return (node_energy, gradient) if training else (node_energy.detach(), gradient.detach())
+
+    def _first_call(self, *arguments: Any) -> tuple[Tensor, Tensor]:
+        try:
+            self._compiled = torch.compile(trace_gradient(self.model), dynamic=True)
+            return self(*arguments)
+        except Exception as error:
+            self._compiled = None
+            raise CompileError(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from error
