@@ -1,0 +1,1 @@
+"""Running a potential through ASE: calculator, molecular dynamics, reading structures."""

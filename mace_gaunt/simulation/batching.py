@@ -1,0 +1,37 @@
+"""Many structures through the model at a time, bounded by edges."""
+
+from collections.abc import Iterable, Iterator
+
+from mace_gaunt.data.atomic_data import AtomicData
+
+# About what keeps a small model under 1 GB; a larger bound gains little on a CPU.
+MAX_EDGES_PER_BATCH = 20_000
+
+
+def in_batches(frames: Iterable[AtomicData], max_edges: int) -> Iterator[list[AtomicData]]:
+    """Cut a stream of frames into runs of at most max_edges edges, in order.
+
+    Args:
+        frames: The frames; read as they are needed.
+        max_edges: Bound per batch, at least 1. A frame with more edges goes alone.
+
+    Returns:
+        Lists of frames, none empty.
+
+    Raises:
+        ValueError: If max_edges < 1.
+    """
+    if max_edges < 1:
+        raise ValueError(f"max_edges_per_batch is at least 1, not {max_edges}.")
+    batch: list[AtomicData] = []
+    n_edges = 0
+    for frame in frames:
+        # One node counts as one edge, so that frames without edges do not pile up without bound.
+        cost = frame.edge_index.shape[1] + frame.positions.shape[0]
+        if batch and n_edges + cost > max_edges:
+            yield batch
+            batch, n_edges = [], 0
+        batch.append(frame)
+        n_edges += cost
+    if batch:
+        yield batch

@@ -1,0 +1,174 @@
+"""The potential as an ASE calculator."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ase
+import numpy as np
+import torch
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from mace_gaunt.data.atomic_data import AtomicData, node_types
+from mace_gaunt.data.neighbors import neighbor_list
+from mace_gaunt.errors import UserError
+from mace_gaunt.model.gradients import predict
+from mace_gaunt.model.mace import MACE
+from mace_gaunt.simulation.batching import MAX_EDGES_PER_BATCH, in_batches
+from mace_gaunt.simulation.loading import open_model
+from mace_gaunt.simulation.neighbors import SkinNeighborList
+from mace_gaunt.simulation.structures import check_stress_defined, check_structure
+
+
+class MaceGauntCalculator(Calculator):
+    """Energies, forces and stress of a trained model for ASE.
+
+    Energy (eV) and forces (eV/Å) come from one call; stress (eV/Å^3, ASE's sign) is computed only when it is asked for
+    and only for cells periodic in all three directions. `energies` are per atom, E0s included: they sum to the energy.
+    The Atoms it is given are never changed, and neither are torch's defaults or any random state.
+
+    Attributes:
+        model: The model it runs.
+        closest_distance: Shortest interatomic distance of the last calculation (Å), None where no two atoms are within
+            r_max of each other.
+    """
+
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 - as ASE has it
+    # The model does not read them, so a change of them leaves the results valid.
+    ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
+
+    def __init__(
+        self,
+        model: str | Path | MACE,
+        device: str = "auto",
+        dtype: str = "float64",
+        kernel: str | None = None,
+        skin: float = 1.0,
+    ) -> None:
+        """Load the model.
+
+        Args:
+            model: A model folder, a run folder that holds `model/`, or a loaded model (copied if it must be moved).
+            device: "auto" or a torch device.
+            dtype: "float64" or "float32". Totals and E0s are float64 in both.
+            kernel: Kernel of the tensor products; None takes the best one for them.
+            skin: Extra radius of the neighbour list (Å), which is rebuilt once an atom moved half of it.
+
+        Raises:
+            UserError: If the model cannot be loaded or the skin is negative.
+        """
+        super().__init__()
+        if not 0 <= skin < np.inf:
+            raise UserError(f"skin is a length of at least 0 Å, not {skin}.")
+        self.model = open_model(model, device, dtype, kernel)
+        self.closest_distance: float | None = None
+        self._neighbors = SkinNeighborList(self.model.r_max, skin)
+
+    def calculate(
+        self,
+        atoms: ase.Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Fill `results`, as ASE asks of a calculator.
+
+        Args:
+            atoms: The structure; None takes the last one.
+            properties: What is wanted; only "stress" makes a difference.
+            system_changes: Not used: the neighbour list sees for itself what changed.
+
+        Raises:
+            UserError: If the structure cannot be computed (see `check_structure`).
+            PropertyNotImplementedError: If stress is asked for without a fully periodic cell.
+        """
+        super().calculate(atoms, list(properties), list(system_changes))
+        if self.atoms is None:
+            raise UserError("the calculator has no structure yet: attach it to one.")
+        structure: ase.Atoms = self.atoms
+        stress = "stress" in properties
+        check_structure(structure, self.model.atomic_numbers)
+        if stress:
+            check_stress_defined(structure)
+        edges = self._neighbors.edges(structure.positions, structure.cell.array, structure.pbc, structure.numbers)
+        self.closest_distance = edges.closest
+        graph = _graph(structure, self.model.atomic_numbers, edges.edge_index, edges.shifts)
+        prediction = predict(self.model, graph.to(self.model.device), stress=stress)
+        self.results = _split_results(prediction, [len(structure)])[0]
+
+    def evaluate(
+        self,
+        structures: Iterable[ase.Atoms],
+        *,
+        stress: bool = False,
+        max_edges_per_batch: int = MAX_EDGES_PER_BATCH,
+    ) -> list[dict[str, Any]]:
+        """Compute many structures, several at a time.
+
+        Args:
+            structures: The structures; any sizes, cells and periodicities together.
+            stress: Whether stress is wanted too; then every cell must be fully periodic.
+            max_edges_per_batch: How much is computed at once.
+
+        Returns:
+            One dict per structure with energy, free_energy, energies, forces and, if wanted, stress (six components
+            in ASE's order), as single calculations give.
+
+        Raises:
+            UserError: If a structure cannot be computed; its position in the list is named.
+            PropertyNotImplementedError: If stress is asked for without a fully periodic cell.
+        """
+        graphs = (self._checked_graph(atoms, index, stress) for index, atoms in enumerate(structures))
+        results: list[dict[str, Any]] = []
+        for frames in in_batches(graphs, max_edges_per_batch):
+            batch = Batch.from_data_list(frames).to(self.model.device)
+            prediction = predict(self.model, batch, stress=stress)
+            results += _split_results(prediction, [frame.num_nodes for frame in frames])
+        return results
+
+    def _checked_graph(self, atoms: ase.Atoms, index: int, stress: bool) -> AtomicData:
+        """The graph of one of many structures; errors say which."""
+        try:
+            check_structure(atoms, self.model.atomic_numbers)
+            if stress:
+                check_stress_defined(atoms)
+            edge_index, shifts = neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, self.model.r_max)
+        except (UserError, PropertyNotImplementedError) as error:
+            raise type(error)(f"structure {index}: {error}") from error
+        return _graph(atoms, self.model.atomic_numbers, edge_index, shifts)
+
+
+def _graph(atoms: ase.Atoms, known: list[int], edge_index: np.ndarray, shifts: np.ndarray) -> AtomicData:
+    """The fields of AtomicData that a model reads (no labels, no weights)."""
+    return AtomicData(
+        positions=torch.tensor(atoms.positions, dtype=torch.float64),
+        atomic_numbers=torch.tensor(atoms.numbers, dtype=torch.int64),
+        node_types=node_types(atoms.numbers, known),
+        cell=torch.tensor(atoms.cell.array, dtype=torch.float64)[None],
+        pbc=torch.tensor(atoms.pbc, dtype=torch.bool)[None],
+        edge_index=torch.from_numpy(edge_index),
+        shifts=torch.from_numpy(shifts),
+        num_nodes=len(atoms),
+    )
+
+
+def _split_results(prediction: dict[str, Tensor], sizes: list[int]) -> list[dict[str, Any]]:
+    """ASE's results, one dict per structure, as detached float64 numpy."""
+    arrays = {name: value.detach().cpu().numpy().astype(np.float64) for name, value in prediction.items()}
+    ends = np.cumsum(sizes)
+    return [_results(arrays, graph, slice(end - sizes[graph], end)) for graph, end in enumerate(ends.tolist())]
+
+
+def _results(arrays: dict[str, np.ndarray], graph: int, nodes: slice) -> dict[str, Any]:
+    energy = float(arrays["energy"][graph])
+    results: dict[str, Any] = {
+        "energy": energy,
+        "free_energy": energy,
+        "energies": arrays["node_energy"][nodes].copy(),
+        "forces": arrays["forces"][nodes].copy(),
+    }
+    if "stress" in arrays:
+        results["stress"] = full_3x3_to_voigt_6_stress(arrays["stress"][graph])
+    return results

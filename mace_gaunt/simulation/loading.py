@@ -1,0 +1,97 @@
+"""From what the user names (a folder, a run, a loaded model) to a model on a device."""
+
+import copy
+from pathlib import Path
+
+import torch
+
+from mace_gaunt.errors import UserError, nearest
+from mace_gaunt.model.checkpoint import load_model
+from mace_gaunt.model.mace import MACE
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+def choose_device(device: str) -> str:
+    """The device that will be used.
+
+    Args:
+        device: "auto" (CUDA when there is one, else the CPU) or a torch device such as "cuda:1".
+
+    Returns:
+        A torch device string.
+
+    Raises:
+        UserError: If torch cannot use the device here, or it is mps: total energies are kept in float64 in every
+            precision (float32 rounds them by meV), and mps has no float64.
+    """
+    chosen = str(device)
+    if chosen == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if chosen.startswith("mps"):
+        raise UserError("device='mps' has no float64, in which total energies are kept. Use device=cpu.")
+    try:
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device='{chosen}' cannot be used here: {reason}. Try device=auto or device=cpu.") from error
+    return chosen
+
+
+def open_model(
+    model: str | Path | MACE, device: str = "auto", dtype: str = "float64", kernel: str | None = None
+) -> MACE:
+    """Load a model, or place a loaded one, ready to predict.
+
+    Args:
+        model: A model folder, a run folder that holds `model/`, or a loaded model. A loaded model is never changed:
+            where its device or dtype differs, a copy is made.
+        device: See `choose_device`.
+        dtype: "float32" or "float64".
+        kernel: Kernel of the tensor products, for a folder; None takes the best one for them.
+
+    Returns:
+        The model on that device in that precision.
+
+    Raises:
+        UserError: If there is no model, device or dtype are not there, or a kernel is asked of a loaded model.
+    """
+    if dtype not in DTYPES:
+        raise UserError(f"dtype is 'float32' or 'float64', not '{dtype}'.{nearest(str(dtype), DTYPES)}")
+    device = choose_device(device)
+    if not isinstance(model, (str, Path)):
+        if kernel is not None:
+            raise UserError(f"kernel='{kernel}' is chosen when a model is loaded: give the folder, not the model.")
+        return _placed(model, device, dtype)
+    return load_model(find_model_folder(model), dtype=dtype, device=device, kernel=kernel).eval()
+
+
+def find_model_folder(path: str | Path) -> Path:
+    """The folder with `model.json`: the path itself, or `model/` inside a run folder.
+
+    Args:
+        path: Model folder or run folder.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        UserError: If neither holds a model.
+    """
+    folder = Path(path).expanduser()
+    for candidate in (folder, folder / "model"):
+        if (candidate / "model.json").is_file():
+            return candidate
+    if not folder.exists():
+        beside = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        raise UserError(f"No model folder '{path}'.{nearest(folder.name, beside) if beside else ''}")
+    raise UserError(f"'{path}' holds no model: expected model.json and weights.safetensors in it or in its model/.")
+
+
+def _placed(model: MACE, device: str, dtype: str) -> MACE:
+    """The model itself when it is already there, else a moved copy."""
+    here = torch.device(device)
+    same_device = model.device.type == here.type and here.index in (None, model.device.index)
+    if same_device and model.dtype == DTYPES[dtype]:
+        return model
+    return copy.deepcopy(model).to(device=here, dtype=DTYPES[dtype])

@@ -1,0 +1,81 @@
+"""A neighbour list that outlives a time step."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mace_gaunt.data.neighbors import neighbor_list
+
+
+@dataclass(frozen=True)
+class Edges:
+    """The edges of one structure within r_max.
+
+    Attributes:
+        edge_index: Sender and receiver, shape [2, n_edges].
+        shifts: Added to positions[receiver] - positions[sender], shape [n_edges, 3] (Å).
+        lengths: Edge lengths, shape [n_edges] (Å).
+    """
+
+    edge_index: np.ndarray
+    shifts: np.ndarray
+    lengths: np.ndarray
+
+    @property
+    def closest(self) -> float | None:
+        """Shortest edge (Å), None when there are no edges."""
+        return float(self.lengths.min()) if self.lengths.size else None
+
+
+class SkinNeighborList:
+    """Neighbour list of one structure, built at r_max + skin and reused while no atom moved more than skin / 2.
+
+    The edges returned are exactly those within r_max: those in the skin are left out each time. Displacements are
+    those of the positions as given (unwrapped), so an atom that is wrapped into the cell moves by a lattice vector and
+    the list is built anew. It is also built anew when the number of atoms, an element, the cell or pbc changes.
+
+    Attributes:
+        num_builds: How often a list was built.
+    """
+
+    def __init__(self, r_max: float, skin: float) -> None:
+        """Start without a list.
+
+        Args:
+            r_max: Cutoff radius (Å).
+            skin: Extra radius (Å), at least 0.
+        """
+        self.r_max = r_max
+        self.skin = skin
+        self.num_builds = 0
+        self._built_for: tuple[np.ndarray, ...] = ()
+        self._edge_index = np.zeros((2, 0), dtype=np.int64)
+        self._shifts = np.zeros((0, 3))
+
+    def edges(self, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, numbers: np.ndarray) -> Edges:
+        """Edges within r_max for these positions.
+
+        Args:
+            positions: Shape [n_nodes, 3] (Å).
+            cell: Rows are cell vectors, shape [3, 3] (Å).
+            pbc: Periodic directions, shape [3].
+            numbers: Atomic numbers, shape [n_nodes].
+
+        Returns:
+            The edges, ordered as `neighbor_list` orders them.
+        """
+        if self._is_stale(positions, cell, pbc, numbers):
+            self._edge_index, self._shifts = neighbor_list(positions, cell, pbc, self.r_max + self.skin)
+            self._built_for = (numbers.copy(), pbc.copy(), cell.copy(), positions.copy())
+            self.num_builds += 1
+        senders, receivers = self._edge_index
+        vectors = positions[receivers] - positions[senders] + self._shifts
+        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        within = lengths < self.r_max
+        return Edges(self._edge_index[:, within], self._shifts[within], lengths[within])
+
+    def _is_stale(self, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, numbers: np.ndarray) -> bool:
+        if not self._built_for or not all(map(np.array_equal, self._built_for, (numbers, pbc, cell))):
+            return True
+        moved = positions - self._built_for[-1]
+        return bool(np.einsum("ij,ij->i", moved, moved).max(initial=0.0) > (0.5 * self.skin) ** 2)
