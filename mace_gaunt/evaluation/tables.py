@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -28,29 +29,33 @@ def metrics_table(rows: list[dict[str, Any]], published: bool = False) -> Table:
     Returns:
         The table; "-" stands where there are no labels.
     """
-    table = Table(caption="RMSE and MAE over all frames; forces per component")
+    # Without vertical lines it fits 80 columns, spreads included.
+    table = Table(box=SIMPLE_HEAD, caption="RMSE and MAE over all frames; forces per component", padding=(0, 1, 0, 0))
     for name, heading in HEADINGS.items():
-        table.add_column(heading, justify="left" if name == "split" else "right", no_wrap=name != "split")
+        name_column = name == "split"
+        table.add_column(heading, justify="left" if name_column else "right", overflow="fold", no_wrap=not name_column)
     for row in rows:
-        table.add_row(*(_text(row[name]) for name in HEADINGS), end_section=not published)
+        table.add_row(*(_text(row[name]) for name in HEADINGS))
         if published:
             _add_published(table, row["split"])
     return table
 
 
 def _add_published(table: Table, split: str) -> None:
-    for found in published_rows(split):
-        label = f"  {found.method}, published" + ("" if found.split == split else f" on {found.split}")
-        cells = [label, "", _spread(found.energy), "", "", _spread(found.forces), ""]
-        table.add_row(*cells, style="dim")
+    found = published_rows(split)
+    if not found:
+        return
+    table.add_row(f"papers: {found[0].split}", style="dim")
+    for row in found:
+        table.add_row(f"  {row.method}", "", _spread(row.energy), "", "", _spread(row.forces), "", style="dim")
     table.add_section()
 
 
 def _text(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) else escape(str(value))
+    return f"{value:.2f}" if isinstance(value, float) else escape(str(value))
 
 
 def _spread(numbers: tuple[float, ...]) -> str:
-    return " ± ".join(str(number) for number in numbers)
+    return "±".join(str(number) for number in numbers)

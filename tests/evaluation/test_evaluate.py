@@ -43,7 +43,7 @@ def test_a_model_is_left_as_it_is(springs, frames):
 
 
 def run_report(springs, splits, out, **settings):
-    console = Console(file=io.StringIO(), width=120)
+    console = Console(file=io.StringIO(), width=80)
     rows = report(springs, splits, out, progress=False, console=console, **settings)
     return rows, console.file.getvalue()
 
@@ -63,15 +63,16 @@ def test_report_writes_tables_predictions_and_plots(springs, frames, tmp_path):
     saved = np.load(out / "predictions" / "test_300K.npz")
     assert (saved["energy"] - saved["energy_label"]).tolist() == pytest.approx([0.01, -0.02, 0.04])
     assert saved["forces"].shape == (6, 3) and np.isnan(saved["forces_label"][5]).all()
-    assert "train_mixedT[334:]" in text and f"{rows[0]['energy_rmse_meV']:.3f}" in text
+    assert "train_mixedT[334:]" in text and f"{rows[0]['energy_rmse_meV']:.2f}" in text
     assert "test_300K: 1 of 3 frames have no forces" in text
-    assert "published" not in text.lower()
+    assert "papers" not in text
 
 
 def test_published_rows_stand_beside_real_3bpa_splits(springs, frames, tmp_path):
     splits = {"test_600K_dev": frames, "mine": frames}
     _, text = run_report(springs, splits, tmp_path, published=True)
-    assert "MACE-Gaunt, published on test_600K" in text and "22.2 ± 0.2" in text and "arXiv 2401.10216" in text
+    assert "papers: test_600K" in text and "MACE-Gaunt" in text and "22.2±0.2" in text
+    assert "arXiv 2401.10216" in text
     assert "test_300K" not in text
 
 
