@@ -32,10 +32,13 @@ def main() -> None:
     run = Path(sys.argv[1])
     health = json.loads((run / "md" / "health.json").read_text())
     print(f"\n{error_table(run / 'evaluation' / 'metrics.csv')}\n")
-    print("MD of 1 ps: " + ", ".join(f"{key} {value}" for key, value in health.items() if value is not None))
+    print(
+        f"MD of {health['time_ps']:.1f} ps: drift {health['drift_meV_per_atom_per_ps']:.3f} meV/atom/ps, mean temperature "
+        f"{health['temperature_mean_K']:.0f} K, closest distance {health['closest_distance_A']:.2f} Å\n"
+    )
     print(f"model       {run / 'model'}")
     print(f"trajectory  {run / 'md' / 'trajectory.extxyz'}")
-    print(f"plots       {run / 'evaluation'}")
+    print(f"plots       {run / 'evaluation'}/parity_*.png")
 
 
 if __name__ == "__main__":
