@@ -106,6 +106,8 @@ def predict(
         outer = vectors[:, :, None] * edge_grad[:, None, :]
         strain_grad = scatter_sum(0.5 * (outer + outer.transpose(1, 2)), index[receiver], n_graphs)
         volume = torch.linalg.det(batch.cell.reshape(-1, 3, 3)).abs().to(strain_grad.dtype)
-        volume = torch.where(volume > 0, volume, torch.full_like(volume, torch.nan))
-        result |= {"virials": -strain_grad, "stress": strain_grad / volume[:, None, None]}
+        # Divided by 1 and not by NaN: the gradient of a loss that leaves these frames out stays finite.
+        has_volume = (volume > 0)[:, None, None]
+        quotient = strain_grad / torch.where(volume > 0, volume, 1.0)[:, None, None]
+        result |= {"virials": -strain_grad, "stress": torch.where(has_volume, quotient, torch.nan)}
     return result

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mace_gaunt.errors import UserError, nearest
+from mace_gaunt.model.compiled import CompiledGradient
 from mace_gaunt.model.gradients import EdgeGradient, predict, reference_energy
 from mace_gaunt.training.loss import WeightedLoss
 
@@ -71,13 +72,11 @@ def choose_gradient(
     if reason is not None:
         log.info("compile=auto: eager, since %s", reason)
         return None
-    from mace_gaunt.model.gradients import CompiledGradient, CompileError
-
     log.info("compile=%s: compiling the model, one to two minutes", choice)
     try:
         gradient = CompiledGradient(model)
         errors = compare(model, loss, batch, gradient)
-    except CompileError as error:
+    except Exception as error:  # CompileError, and what the compiler raises when it comes to the backward graph
         if choice == "on":
             raise UserError(f"compile=on, but compiling failed: {error}") from error
         log.warning("compile=auto: eager, since compiling failed: %s", error)

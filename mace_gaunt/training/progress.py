@@ -23,7 +23,10 @@ def errors_line(values: Mapping[str, Any]) -> str:
     """Validation errors in physical units, as "E 12.3 meV (0.46 meV/atom), F 45.6 meV/Å"."""
 
     def number(name: str) -> str:
-        return f"{float(values[f'valid/{name}']):.4g}" if f"valid/{name}" in values else "-"
+        if f"valid/{name}" not in values:
+            return "-"
+        value = float(values[f"valid/{name}"])
+        return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
     text = f"RMSE E {number('energy_rmse_meV')} meV ({number('energy_rmse_meV_per_atom')} meV/atom)"
     text += f"  F {number('forces_rmse_meV_A')} meV/Å"
