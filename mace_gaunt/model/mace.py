@@ -16,8 +16,9 @@ from mace_gaunt.model.blocks import (
     NodeProductFactory,
     Product,
 )
-from mace_gaunt.model.radial import BesselBasis, ZBLRepulsion
+from mace_gaunt.model.radial import BesselBasis, ZBLRepulsion, polynomial_cutoff
 from mace_gaunt.so3.harmonics import spherical_harmonics
+from mace_gaunt.so3.scatter import scatter_sum
 
 
 class MACE(nn.Module):
@@ -144,7 +145,11 @@ class MACE(nn.Module):
         return self.embedding.weight.device
 
     def forward(self, vectors: Tensor, node_types: Tensor, edge_index: Tensor) -> Tensor:
-        """Interaction energy of each node: without E0, with scale and shift.
+        """Interaction energy of each node: what it has beyond its E0.
+
+        An atom without neighbours has exactly none: the readouts of an isolated atom of its element are subtracted (it
+        rides along as one more node per element), and the shift comes in smoothly with the coordination. MACE has
+        neither, so that its isolated atoms miss E0.
 
         Args:
             vectors: positions[receiver] - positions[sender] + shifts, shape [n_edges, 3] (Å), the model's dtype.
@@ -158,14 +163,24 @@ class MACE(nn.Module):
         lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
         edge_attrs = spherical_harmonics(vectors / lengths, self.max_ell)
         edge_feats = self.radial_basis(lengths)
+        isolated = torch.arange(len(self.atomic_numbers), device=node_types.device)
+        types = torch.cat([isolated, node_types])
+        readouts = self.readout_sum(types, edge_attrs, edge_feats, edge_index + isolated.shape[0])
+        readouts = readouts[isolated.shape[0] :] - readouts[: isolated.shape[0]][node_types]
+        envelope = polynomial_cutoff(lengths[:, 0], self.r_max, self.radial_basis.p)
+        coordination = scatter_sum(envelope, edge_index[1], node_types.shape[0])
+        energy = self.scale * readouts + self.shift * torch.tanh(coordination)
+        return energy if self.zbl is None else energy + self.zbl(lengths, node_types, edge_index)
+
+    def readout_sum(self, node_types: Tensor, edge_attrs: Tensor, edge_feats: Tensor, edge_index: Tensor) -> Tensor:
+        """Sum of the readouts of all layers, shape [n_nodes]; shapes as in `Interaction`."""
         node_feats = self.embedding(node_types)
         energies = []
         for interaction, product, readout in zip(self.interactions, self.products, self.readouts, strict=True):
             messages, skip = interaction(node_feats, node_types, edge_attrs, edge_feats, edge_index)
             node_feats = product(messages, skip, node_types)
             energies.append(readout(node_feats))
-        energy = self.scale * torch.stack(energies).sum(0) + self.shift
-        return energy if self.zbl is None else energy + self.zbl(lengths, node_types, edge_index)
+        return torch.stack(energies).sum(0)
 
     def decay_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters with weight decay in MACE: the Linear after each edge product, and the whole products."""

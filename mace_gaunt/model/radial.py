@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mace_gaunt.model.activations import activation
+from mace_gaunt.model.elements import COVALENT_RADII
 from mace_gaunt.so3.scatter import scatter_sum
 from mace_gaunt.so3.tables import TableModule
 
@@ -105,11 +106,11 @@ class ZBLRepulsion(TableModule):
 
     def __init__(self, atomic_numbers: Sequence[int], p: int) -> None:
         super().__init__()
-        from ase.data import covalent_radii
-
+        if max(atomic_numbers) >= len(COVALENT_RADII):
+            raise ValueError(f"the ZBL repulsion knows elements up to {len(COVALENT_RADII) - 1}, found {max(atomic_numbers)}")
         self.p = p
         self.register_table("numbers", torch.tensor(atomic_numbers, dtype=torch.float64))
-        radii = torch.tensor([float(covalent_radii[number]) for number in atomic_numbers], dtype=torch.float64)
+        radii = torch.tensor([COVALENT_RADII[number] for number in atomic_numbers], dtype=torch.float64)
         self.register_table("radii", radii)
 
     def forward(self, lengths: Tensor, node_types: Tensor, edge_index: Tensor) -> Tensor:

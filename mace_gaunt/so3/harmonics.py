@@ -20,7 +20,7 @@ def legendre_derivatives(y: Tensor, l_max: int) -> list[list[Tensor]]:
     """
     table = []
     for m in range(l_max + 1):
-        column = [torch.full_like(y, math.prod(range(1, 2 * m, 2)))]
+        column = [torch.full_like(y, float(math.prod(range(1, 2 * m, 2))))]
         if m < l_max:
             column.append((2 * m + 1) * y * column[0])
         for degree in range(m + 2, l_max + 1):

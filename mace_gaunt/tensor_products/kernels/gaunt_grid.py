@@ -13,6 +13,7 @@ from mace_gaunt.so3.layout import degree_of_component, degree_slice, num_compone
 from mace_gaunt.so3.quadrature import analysis_matrix, smallest_rule, synthesis_matrix
 from mace_gaunt.so3.scatter import scatter_sum
 from mace_gaunt.so3.tables import TableModule
+from mace_gaunt.so3.tracing import being_traced
 from mace_gaunt.tensor_products.contracts import EdgeKernel
 
 
@@ -46,6 +47,9 @@ class GridEdgeKernel(EdgeKernel):
     def edge_filter(self, edge_attrs: Tensor, weights: Tensor) -> Tensor:
         """F[e, p, c] = sum over l of w[e, l, c] sum over m of Y_lm(edge) Y_lm(point), shape [n_edges, P, C]."""
         per_degree = (edge_attrs @ self.filters).unflatten(1, (self.l_edge + 1, -1))
+        if being_traced():
+            # Fused into the multiply and scatter that follow, so nothing of size edges x points x channels is stored.
+            return (per_degree[..., None] * weights[:, :, None, :]).sum(1)
         return per_degree.transpose(1, 2) @ weights
 
     def couple(self, node_feats: Tensor, edge_attrs: Tensor, weights: Tensor) -> Tensor:
