@@ -29,6 +29,18 @@ class LabelKeys:
     forces: str | None = "auto"
     stress: str | None = "auto"
 
+    def __post_init__(self) -> None:
+        """Refuse virials as stress: they have the other sign and another unit.
+
+        Raises:
+            UserError: If stress names virials.
+        """
+        if "virial" in (self.stress or "").lower():
+            raise UserError(
+                f"stress_key={self.stress}: virials are not stress. "
+                "Write stress = -virials / volume (eV/Å^3) to the file."
+            )
+
     def candidates(self, quantity: str) -> tuple[str, ...]:
         """The names to look for, in order."""
         key = getattr(self, quantity)

