@@ -15,7 +15,7 @@ from mace_gaunt.data.label_table import FileLabels, check_test_labels, count_lab
 from mace_gaunt.data.labels import LabelKeys
 from mace_gaunt.data.readers import Frames, bare_stem, check_exists, read_frames, split_slice
 from mace_gaunt.data.reference_energies import E0Policy, check_policy
-from mace_gaunt.data.sampler import EpochBatchSampler
+from mace_gaunt.data.sampler import EpochBatchSampler, check_bounds
 from mace_gaunt.data.splitting import Split
 from mace_gaunt.data.statistics import Statistics, check_overrides
 from mace_gaunt.data.training_set import TrainingFiles, TrainingSet, assemble
@@ -95,6 +95,10 @@ class AtomsDataModule(lightning.LightningDataModule):
             UserError: If a setting is out of range.
         """
         super().__init__()
+        if not r_max > 0:
+            raise UserError(f"r_max is a positive length in Å, not {r_max}.")
+        for size in (batch_size, batch_size if valid_batch_size is None else valid_batch_size):
+            check_bounds((), size, max_edges_per_batch)
         self.r_max = r_max
         self.train_file, self.valid_file, self.test_file = train_file, valid_file, test_file
         self.split = Split(valid_fraction, valid_size, max_train_frames, seed)

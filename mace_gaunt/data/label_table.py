@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from mace_gaunt.data.labels import QUANTITIES, LabelKeys, find, places
 from mace_gaunt.data.readers import Frames
 from mace_gaunt.errors import UserError
@@ -134,10 +132,15 @@ def format_table(files: Sequence[FileLabels]) -> str:
     Returns:
         Lines with the file, its number of frames, and for each label in how many frames it was found, and where.
     """
-    rows: list[tuple[str, ...]] = [("file", "frames", *QUANTITIES)]
-    rows += [(f.name, str(f.n_frames), *(_cell(f, quantity) for quantity in QUANTITIES)) for f in files]
-    widths = np.array([[len(cell) for cell in row] for row in rows]).max(axis=0)
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+    header = ("file", "frames", *QUANTITIES)
+    return format_rows(header, ((f.name, str(f.n_frames), *(_cell(f, q) for q in QUANTITIES)) for f in files))
+
+
+def format_rows(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Plain text in aligned columns."""
+    lines = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in lines)
 
 
 def _cell(labels: FileLabels, quantity: str) -> str:

@@ -135,18 +135,20 @@ def cut_into_batches(
     return batches
 
 
-def check_bounds(n_edges: np.ndarray, batch_size: int, max_edges_per_batch: int | None) -> None:
-    """Stop when the frames cannot be put into batches.
+def check_bounds(n_edges: Sequence[int] | np.ndarray, batch_size: int, max_edges_per_batch: int | None) -> None:
+    """Stop when frames cannot be put into batches.
 
     Raises:
         UserError: If batch_size < 1, or one frame alone has more edges than max_edges_per_batch.
     """
     if batch_size < 1:
         raise UserError(f"batch_size is at least 1, not {batch_size}.")
-    largest = max(1, int(n_edges.max(initial=0)))
+    largest = max(1, int(np.max(n_edges, initial=0)))
     if max_edges_per_batch is not None and largest > max_edges_per_batch:
         raise UserError(
             f"max_edges_per_batch is {max_edges_per_batch}, but one frame has {largest} edges; give at least that."
+            if len(n_edges)
+            else f"max_edges_per_batch is at least 1, not {max_edges_per_batch}."
         )
 
 
