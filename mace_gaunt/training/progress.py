@@ -19,18 +19,28 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def errors_line(values: Mapping[str, Any]) -> str:
-    """Validation errors in physical units, as "E 12.3 meV (0.46 meV/atom), F 45.6 meV/Å"."""
+def number(value: Any) -> str:
+    """Three digits, without an exponent for large errors."""
+    return f"{float(value):.0f}" if float(value) >= 1000 else f"{float(value):.3g}"
 
-    def number(name: str) -> str:
-        if f"valid/{name}" not in values:
-            return "-"
-        value = float(values[f"valid/{name}"])
-        return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
-    text = f"RMSE E {number('energy_rmse_meV')} meV ({number('energy_rmse_meV_per_atom')} meV/atom)"
-    text += f"  F {number('forces_rmse_meV_A')} meV/Å"
-    return text + f"  S {number('stress_rmse_meV_A3')} meV/Å³" if "valid/stress_rmse_meV_A3" in values else text
+def errors_line(values: Mapping[str, Any], short: bool = False) -> str:
+    """Validation errors as "RMSE E 12.3 meV (0.46 meV/atom)  F 45.6 meV/Å"; short, "E 12.3 meV F 45.6 meV/Å".
+
+    Args:
+        values: Logged values; what is not among them is left out.
+        short: Whether to fit a bar of 80 columns.
+    """
+    known = {name: number(value) for name, value in values.items()}
+    energy, forces = known.get("valid/energy_rmse_meV"), known.get("valid/forces_rmse_meV_A")
+    parts = [] if energy is None else [f"E {energy} meV"]
+    if parts and not short:
+        parts[0] += f" ({known['valid/energy_rmse_meV_per_atom']} meV/atom)"
+    if forces is not None:
+        parts.append(f"F {forces} meV/Å")
+    if "valid/stress_rmse_meV_A3" in known:
+        parts.append(f"S {known['valid/stress_rmse_meV_A3']} meV/Å³")
+    return " ".join(parts) if short else "  ".join(["RMSE " + parts[0], *parts[1:]] if parts else [])
 
 
 class ProgressReport(ProgressBar):
@@ -73,7 +83,7 @@ class ProgressReport(ProgressBar):
         self._start, self._first = time.monotonic(), float(trainer.global_step)
         console = Console(stderr=True)
         if self._enabled and console.is_terminal:
-            columns = (TextColumn("epoch {task.description}"), BarColumn(20), MofNCompleteColumn())
+            columns = (TextColumn("{task.description}"), BarColumn(8), MofNCompleteColumn())
             self._bar = Progress(*columns, TextColumn("{task.fields[status]}"), console=console, auto_refresh=False)
             self._task = self._bar.add_task("", total=None, status="")
             self._bar.start()
@@ -82,38 +92,47 @@ class ProgressReport(ProgressBar):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         """Refresh the bar, seldom."""
-        now = time.monotonic()
-        if self._bar is None or now - self._last_refresh < self.refresh_s:
+        if self._bar is not None and time.monotonic() - self._last_refresh >= self.refresh_s:
+            self._refresh(trainer, pl_module, pl_module.mean_train_loss)  # type: ignore[arg-type]
+
+    def _refresh(self, trainer: lightning.Trainer, pl_module: Any, loss: float) -> None:
+        if self._bar is None:
             return
-        self._last_refresh = now
-        status = f"loss {pl_module.mean_train_loss:.4g}  {self._errors}  {self.time_left(trainer, pl_module)}"
+        self._last_refresh = time.monotonic()
         self._bar.update(
             self._task,
             description=f"{trainer.current_epoch + 1}/{pl_module.total_epochs}",
             completed=trainer.fit_loop.epoch_loop.batch_progress.current.ready,
             total=trainer.num_training_batches,
-            status=status,
+            status=f"loss {loss:.3g} {self._errors} {self.times(trainer, pl_module)[1]} left",
             refresh=True,
         )
 
-    def time_left(self, trainer: lightning.Trainer, pl_module: Any) -> str:
+    def times(self, trainer: lightning.Trainer, pl_module: Any) -> tuple[str, str]:
         """Elapsed and remaining time, the latter from the mean time of a step of this process so far."""
         elapsed = time.monotonic() - self._start
         done = trainer.global_step - self._first
         left = elapsed / done * max(0, pl_module.total_steps - trainer.global_step) if done else 0.0
-        return f"{duration(elapsed)} elapsed, {duration(left)} left"
+        return duration(elapsed), duration(left)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Report a validation."""
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
         values = trainer.callback_metrics
-        self._errors = errors_line(values)
+        self._errors = errors_line(values, short=True)
+        self._refresh(trainer, pl_module, float(values["train/loss"]))
         if self._enabled and self._bar is None:
-            loss = f"loss {float(values['train/loss']):.4g} valid {float(values['valid/loss']):.4g}"
-            epoch = f"epoch {trainer.current_epoch + 1}/{pl_module.total_epochs}"
-            time_left = self.time_left(trainer, pl_module)
-            print(f"{epoch}  {loss}  {self._errors}  lr {float(values['lr']):.3g}  {time_left}", flush=True)
+            elapsed, left = self.times(trainer, pl_module)
+            print(
+                f"epoch {trainer.current_epoch + 1}/{pl_module.total_epochs}",
+                f"loss {float(values['train/loss']):.4g} valid {float(values['valid/loss']):.4g}",
+                errors_line(values),
+                f"lr {float(values['lr']):.3g}",
+                f"{elapsed} elapsed, {left} left",
+                sep="  ",
+                flush=True,
+            )
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Leave the bar as it is."""

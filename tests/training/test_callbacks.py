@@ -170,4 +170,8 @@ def test_one_line_per_validation(train: Callable, capsys: pytest.CaptureFixture[
 
 def test_texts() -> None:
     assert [duration(seconds) for seconds in (5, 65, 3725)] == ["0:05", "1:05", "1:02:05"]
-    assert "F - meV/Å" in errors_line({"valid/energy_rmse_meV": 1.0, "valid/energy_rmse_meV_per_atom": 0.1})
+    errors = {"valid/energy_rmse_meV": 12345.6, "valid/energy_rmse_meV_per_atom": 0.1234}
+    assert errors_line(errors) == "RMSE E 12346 meV (0.123 meV/atom)"
+    errors["valid/forces_rmse_meV_A"] = 45.67
+    assert errors_line(errors, short=True) == "E 12346 meV F 45.7 meV/Å"
+    assert errors_line({"valid/loss": 1.0}) == ""
