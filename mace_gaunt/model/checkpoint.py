@@ -44,8 +44,8 @@ def product_class(family: str, contract: type) -> type:
     return next(member for member in members if issubclass(member, contract) and member is not contract)
 
 
-def describe_product(product: EdgeProduct | NodeProduct) -> dict[str, Any]:
-    """Family, kernel and options of a product, as JSON values."""
+def describe_product(product: Any) -> dict[str, Any]:
+    """Family, kernel and options of an edge or node product, as JSON values."""
     return {"family": product.family, "kernel": product.kernel_name, "options": product.options()}
 
 
@@ -68,8 +68,8 @@ def save_model(model: MACE, folder: str | Path, metadata: dict[str, Any] | None 
         "units": UNITS,
         "dtype": str(model.dtype).removeprefix("torch."),
         "hyperparameters": model.hyperparameters,
-        "edge_product": describe_product(model.interactions[0].edge_product),
-        "node_product": describe_product(model.products[0].node_product),
+        "edge_product": describe_product(model.interactions[0].get_submodule("edge_product")),
+        "node_product": describe_product(model.products[0].get_submodule("node_product")),
         "metadata": model.metadata if metadata is None else metadata,
     }
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
@@ -147,7 +147,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 def build_model(description: dict[str, Any], kernel: str | None) -> MACE:
     """The model of a description, with random weights."""
-    products = {}
+    products: dict[str, Any] = {}
     asked_for_was_found = kernel is None
     for name, contract in (("edge_product", EdgeProduct), ("node_product", NodeProduct)):
         product = product_class(description[name]["family"], contract)

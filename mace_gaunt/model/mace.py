@@ -130,7 +130,7 @@ class MACE(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Convert as usual, but keep the energies of isolated atoms in float64: totals need it."""
         E0s = self.E0s
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.E0s = E0s.to(self.E0s.device)
         return self
 
@@ -185,6 +185,7 @@ class MACE(nn.Module):
     def decay_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters with weight decay in MACE: the Linear after each edge product, and the whole products."""
         for interaction in self.interactions:
+            assert isinstance(interaction, Interaction)
             yield from interaction.linear.parameters()
         yield from self.products.parameters()
 

@@ -1,5 +1,6 @@
 """Radial basis, cutoff and the short-range repulsion."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -73,7 +74,7 @@ class MLP(nn.Module):
 
     def __init__(self, widths: Sequence[int], gate: str) -> None:
         super().__init__()
-        pairs = zip(widths[:-1], widths[1:], strict=True)
+        pairs = itertools.pairwise(widths)
         self.weights = nn.ParameterList([nn.Parameter(torch.randn(pair)) for pair in pairs])
         self.gate = activation(gate)
 
@@ -107,7 +108,9 @@ class ZBLRepulsion(TableModule):
     def __init__(self, atomic_numbers: Sequence[int], p: int) -> None:
         super().__init__()
         if max(atomic_numbers) >= len(COVALENT_RADII):
-            raise ValueError(f"the ZBL repulsion knows elements up to {len(COVALENT_RADII) - 1}, found {max(atomic_numbers)}")
+            raise ValueError(
+                f"the ZBL repulsion knows elements up to {len(COVALENT_RADII) - 1}, found {max(atomic_numbers)}"
+            )
         self.p = p
         self.register_table("numbers", torch.tensor(atomic_numbers, dtype=torch.float64))
         radii = torch.tensor([COVALENT_RADII[number] for number in atomic_numbers], dtype=torch.float64)

@@ -15,8 +15,8 @@ from functools import lru_cache
 import numpy as np
 import scipy.sparse as sp
 
-from mace_gaunt.so3.layout import degree_slice, num_components
 from mace_gaunt.so3.coefficients import wigner_3j
+from mace_gaunt.so3.layout import degree_slice, num_components
 
 Key = tuple[int, int]
 """Degree and parity (0 natural-even, 1 odd number of sign changes under inversion) of an intermediate."""

@@ -27,7 +27,7 @@ class TableModule(nn.Module):
         self.register_buffer(name, table, persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, original in self._originals.items():
             converted = self.get_buffer(name)
             setattr(self, name, original.to(converted.device, converted.dtype))

@@ -4,6 +4,8 @@ Source: Batatia et al., "MACE: Higher order equivariant message passing neural n
 The node product spans MACE's space exactly, in a basis without MACE's redundant weights.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +29,7 @@ class ClebschGordanEdgeProduct(EdgeProduct):
     """Edge product of the Clebsch-Gordan family: one output copy, edge weight and channel weight per path."""
 
     family = "clebsch_gordan"
-    KERNELS = {"dense": DenseEdgeKernel}
+    KERNELS: ClassVar = {"dense": DenseEdgeKernel}
 
     def __init__(self, l_in: int, l_edge: int, l_out: int, kernel: str = "auto") -> None:
         super().__init__(l_in, l_edge, l_out, kernel)
@@ -44,14 +46,15 @@ class ClebschGordanNodeProduct(NodeProduct):
     """Node product of the Clebsch-Gordan family: the full symmetric coupling space, a weight per element and path."""
 
     family = "clebsch_gordan"
-    KERNELS = {"dense": DenseNodeKernel}
+    KERNELS: ClassVar = {"dense": DenseNodeKernel}
 
     def __init__(
         self, l_in: int, l_out: int, correlation: int, num_elements: int, num_channels: int, kernel: str = "auto"
     ) -> None:
         super().__init__(l_in, l_out, correlation, num_elements, num_channels, kernel)
         self.kernel = self.KERNELS[self.kernel_name](l_in, l_out, correlation)
-        totals = [sum(column) for column in zip(*self.kernel.num_paths, strict=True)]
+        num_paths: list[list[int]] = self.kernel.num_paths
+        totals = [sum(column) for column in zip(*num_paths, strict=True)]
         # Unit-variance paths, so the sum over the paths of one degree has unit variance too.
         scales = torch.cat([torch.full((total,), total**-0.5, dtype=torch.float64) for total in totals])
         self.register_table("scales", scales[:, None, None])

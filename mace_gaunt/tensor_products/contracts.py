@@ -1,7 +1,7 @@
 """The two contracts every family of tensor products fulfils: edge product and node product."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ class EdgeProduct(nn.Module):
     """
 
     family: ClassVar[str]
-    KERNELS: ClassVar[Mapping[str, type[EdgeKernel]]]
+    KERNELS: ClassVar[Mapping[str, Callable[..., EdgeKernel]]]
 
     num_paths_out: tuple[int, ...]
     weight_numel: int
@@ -108,7 +108,7 @@ class NodeProduct(TableModule, ABC):
     """
 
     family: ClassVar[str]
-    KERNELS: ClassVar[Mapping[str, type[nn.Module]]]
+    KERNELS: ClassVar[Mapping[str, Callable[..., nn.Module]]]
 
     def __init__(
         self, l_in: int, l_out: int, correlation: int, num_elements: int, num_channels: int, kernel: str = "auto"
@@ -150,7 +150,7 @@ def check_degrees(**degrees: int) -> None:
             raise ValueError(f"{name} is a degree, at least 0, found {degree}")
 
 
-def resolve_kernel(family: str, kernels: Mapping[str, type[nn.Module]], kernel: str) -> str:
+def resolve_kernel(family: str, kernels: Mapping[str, Any], kernel: str) -> str:
     """The kernel's name; "auto" is the family's first.
 
     Raises:

@@ -6,6 +6,7 @@ those anyway. The weights factor: w(l1) and w(l3) lie in the Linears around the 
 """
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +72,7 @@ class GauntEdgeProduct(EdgeProduct):
     """Edge product of the Gaunt family: one copy of each degree, one weight per harmonic degree and channel."""
 
     family = "gaunt"
-    KERNELS = {"grid": GridEdgeKernel}
+    KERNELS: ClassVar = {"grid": GridEdgeKernel}
 
     def __init__(self, l_in: int, l_edge: int, l_out: int, kernel: str = "auto") -> None:
         super().__init__(l_in, l_edge, l_out, kernel)
@@ -88,7 +89,7 @@ class GauntNodeProduct(NodeProduct):
     """Node product of the Gaunt family: powers of one signal, one weight per element, order, degree and channel."""
 
     family = "gaunt"
-    KERNELS = {"grid": GridNodeKernel}
+    KERNELS: ClassVar = {"grid": GridNodeKernel}
 
     def __init__(
         self, l_in: int, l_out: int, correlation: int, num_elements: int, num_channels: int, kernel: str = "auto"

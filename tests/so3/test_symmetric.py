@@ -21,7 +21,7 @@ def test_basis_is_orthonormal_for_normal_components():
 
 
 def test_gaunt_powers_lie_in_the_space():
-    """Each component of the analysed square and cube of a signal is a combination of the basis, residual below 1e-10."""
+    """The analysed square and cube of a signal are combinations of the basis, residual below 1e-10."""
     from mace_gaunt.tensor_products.gaunt import GauntNodeProduct
 
     product = GauntNodeProduct(l_in=3, l_out=2, correlation=3, num_elements=1, num_channels=1).double()

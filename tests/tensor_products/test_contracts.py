@@ -163,7 +163,7 @@ def test_impossible_node_products_are_refused(family, kernel):
 
 
 def test_unknown_kernel_names_the_nearest():
-    with pytest.raises(ValueError, match="no kernel 'gird'. Did you mean 'grid'"):
+    with pytest.raises(ValueError, match=r"no kernel 'gird'. Did you mean 'grid'"):
         GauntEdgeProduct(1, 1, 1, kernel="gird")
 
 

@@ -115,10 +115,8 @@ class DenseNodeKernel(TableModule):
         products, rows = components, []
         for order, blocks in enumerate(self.blocks, start=1):
             factor = components.index_select(0, self.get_buffer(f"last_{order}"))
-            if order == 1:
-                products = factor
-            else:
-                products = products.index_select(0, self.get_buffer(f"prefix_{order}")) * factor
+            prefix = self.get_buffer(f"prefix_{order}")
+            products = factor if order == 1 else products.index_select(0, prefix) * factor
             rows += [self.get_buffer(name) @ products[where] for where, name in blocks]
         weighted = torch.cat(rows) * weights.flatten(1).index_select(0, self.path_of_row)
         result = weighted.new_zeros(self.num_out, n_nodes * channels)
@@ -176,7 +174,9 @@ def class_block(
     """Coefficients [(component, path), monomial] of one class, with the component and weight of every row."""
     column = {tuple(monomial): index for index, monomial in enumerate(basis.monomials.tolist())}
     columns = [column[monomial] for monomial in stored]
-    rows, components, paths = [], [], []
+    rows: list[np.ndarray] = []
+    components: list[int] = []
+    paths: list[int] = []
     for degree in range(l_out + 1):
         for m in range(2 * degree + 1):
             if reflection_class([degree * degree + m]) != reflection:

@@ -1,0 +1,85 @@
+"""The model folder: round trip, precision, kernels, refusals."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from small_models import CHOICES, build, graph, molecule
+
+from mace_gaunt import load_model
+from mace_gaunt.errors import UserError
+from mace_gaunt.model.checkpoint import FAMILIES, save_model
+from mace_gaunt.model.gradients import predict
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_model(build("gaunt"), tmp_path_factory.mktemp("saved") / "model", {"note": "x"})
+
+
+@pytest.mark.parametrize("choice", list(CHOICES))
+def test_a_loaded_model_predicts_the_same(choice, tmp_path):
+    model = build(choice, zbl=True, max_L=2)
+    loaded = load_model(save_model(model, tmp_path / "model"))
+    assert loaded.dtype == torch.float64
+    assert loaded.hyperparameters == model.hyperparameters
+    before, after = predict(model, graph(molecule(), model)), predict(loaded, graph(molecule(), loaded))
+    assert torch.equal(before["energy"], after["energy"])
+    assert torch.equal(before["forces"], after["forces"])
+
+
+def test_a_float32_model_loads_in_float64_with_exact_tables(tmp_path):
+    """Only the weights were rounded: both precisions agree to rounding and the tables are exact."""
+    model = build("gaunt").float()
+    loaded = load_model(save_model(model, tmp_path / "model"), dtype="float64")
+    energies = [predict(m, graph(molecule(), m))["energy"].item() for m in (model, loaded)]
+    assert energies[0] == pytest.approx(energies[1], abs=1e-4)
+    kernel = loaded.products[0].node_product.kernel
+    identity = kernel.analysis[0] @ kernel.synthesis
+    off_diagonal = identity - torch.zeros_like(identity).diagonal_scatter(identity.diagonal())
+    assert off_diagonal.abs().max() < 1e-12
+
+
+def test_metadata_and_families_are_kept(folder):
+    assert load_model(folder).metadata == {"note": "x"}
+    description = json.loads((folder / "model.json").read_text())
+    assert description["edge_product"] == {"family": "gaunt", "kernel": "grid", "options": {}}
+    assert set(FAMILIES) == {"gaunt", "clebsch_gordan"}
+    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "weights.safetensors"]
+
+
+def test_kernel_by_name(folder):
+    assert load_model(folder, kernel="grid").products[0].node_product.kernel_name == "grid"
+    with pytest.raises(UserError, match=r"no product of this model .family gaunt. has a kernel 'dense'"):
+        load_model(folder, kernel="dense")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: (path / "model.json").unlink(), "is no model folder"),
+        (lambda path: (path / "weights.safetensors").unlink(), "incomplete"),
+        (lambda path: (path / "weights.safetensors").write_bytes(b"no"), "damaged"),
+        (lambda path: (path / "model.json").write_text("{"), "cannot be read"),
+        (lambda path: edit(path, schema_version=99), "schema version 99"),
+        (lambda path: edit(path, edge_product={"family": "gant", "options": {}}), "Did you mean 'gaunt'"),
+        (lambda path: edit(path, hyperparameters={"r_max": 5}), "damaged"),
+    ],
+)
+def test_a_bad_folder_is_refused_with_the_reason(folder, tmp_path, damage, message):
+    copy = tmp_path / "model"
+    shutil.copytree(folder, copy)
+    damage(copy)
+    with pytest.raises(UserError, match=message):
+        load_model(copy)
+
+
+def edit(path, **changes):
+    file = path / "model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_unknown_dtype(folder):
+    with pytest.raises(UserError, match="Did you mean 'float32'"):
+        load_model(folder, dtype="float23")
