@@ -34,7 +34,7 @@ def main() -> None:
     print(f"\n{error_table(run / 'evaluation' / 'metrics.csv')}\n")
     print(
         f"MD of {health['time_ps']:.1f} ps: drift {health['drift_meV_per_atom_per_ps']:.3f} meV/atom/ps, "
-        f"mean temperature {health['temperature_mean_K']:.0f} K, closest distance {health['closest_distance_A']:.2f} Å\n"
+        f"temperature {health['temperature_mean_K']:.0f} K, closest distance {health['closest_distance_A']:.2f} Å\n"
     )
     print(f"model       {run / 'model'}")
     print(f"trajectory  {run / 'md' / 'trajectory.extxyz'}")
