@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from ase.data import chemical_symbols
 
-from mace_gaunt.data.atomic_data import AtomicData
+from mace_gaunt.data.atomic_data import AtomicData, symbols
 from mace_gaunt.errors import UserError, nearest
 
 log = logging.getLogger(__name__)
@@ -60,10 +60,12 @@ def compute_statistics(frames: Sequence[AtomicData], atomic_numbers: Sequence[in
         The statistics.
 
     Raises:
-        UserError: If there is no frame.
+        UserError: If there is no frame, or not one E0 for each element.
     """
     if not frames:
         raise UserError("no training frames to take statistics from.")
+    if len(E0s) != len(atomic_numbers):
+        raise UserError(f"{len(E0s)} E0s for {len(atomic_numbers)} elements ({symbols(atomic_numbers)}).")
     energies = torch.tensor(E0s, dtype=torch.float64)
     per_atom = torch.cat([(f.energy - energies[f.node_types].sum()) / f.num_nodes for f in frames])
     per_atom = per_atom[per_atom.isfinite()]

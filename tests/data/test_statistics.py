@@ -58,6 +58,8 @@ def test_nothing_to_divide_by_becomes_one(caplog):
     assert compute_statistics([graph(make_water(energy=None))], [1, 8], [0.0, 0.0]).shift == 0.0
     with pytest.raises(UserError, match="no training frames"):
         compute_statistics([], [1], [0.0])
+    with pytest.raises(UserError, match=r"1 E0s for 2 elements \(H, O\)"):
+        compute_statistics([graph(make_water())], [1, 8], [0.0])
 
 
 COMPUTED = Statistics([1, 8], [-1.0, -2.0], 3.0, 4.0, 5.0)
