@@ -129,10 +129,26 @@ def _or_nan(label: np.ndarray | None, shape: tuple[int, ...]) -> Tensor:
 def _weights(atoms: ase.Atoms, by_type: Mapping[str, float]) -> dict[str, Any]:
     """The config_type of a frame and its weights in the loss."""
     config_type = str(atoms.info.get("config_type", "Default"))
-    found = {"weight": float(atoms.info.get("config_weight", 1.0)) * by_type.get(config_type, 1.0)}
-    for name in ("energy", "forces", "stress"):
-        found[f"{name}_weight"] = float(atoms.info.get(f"config_{name}_weight", 1.0))
-    for name, value in found.items():
-        if not (np.isfinite(value) and value >= 0):
-            raise UserError(f"the {name} of a frame (config_type '{config_type}') is {value}; expected 0 or more.")
+    found = {"weight": _weight(atoms, "config_weight") * by_type.get(config_type, 1.0)}
+    found |= {f"{name}_weight": _weight(atoms, f"config_{name}_weight") for name in ("energy", "forces", "stress")}
     return {"config_type": config_type, **{k: torch.tensor([v], dtype=torch.float64) for k, v in found.items()}}
+
+
+def _weight(atoms: ase.Atoms, key: str) -> float:
+    """A weight that a frame carries in its info, 1 when it carries none."""
+    return check_weight(atoms.info.get(key, 1.0), key)
+
+
+def check_weight(value: Any, name: str) -> float:
+    """A weight in the loss as a number.
+
+    Raises:
+        UserError: If it is not a finite number of at least 0.
+    """
+    try:
+        weight = float(value)
+    except (TypeError, ValueError):
+        weight = float("nan")
+    if not (np.isfinite(weight) and weight >= 0):
+        raise UserError(f"{name} is {value!r}; expected a number, 0 or more.")
+    return weight

@@ -8,7 +8,7 @@ from typing import Any
 import lightning
 from torch.utils.data import DataLoader
 
-from mace_gaunt.data.atomic_data import AtomicData
+from mace_gaunt.data.atomic_data import AtomicData, check_weight
 from mace_gaunt.data.collate import collate
 from mace_gaunt.data.graphs import GraphBuilder
 from mace_gaunt.data.label_table import FileLabels, check_test_labels, count_labels, format_table, require
@@ -108,7 +108,8 @@ class AtomsDataModule(lightning.LightningDataModule):
         self.E0s = check_policy(E0s)
         self.isolated_atoms_file = isolated_atoms_file
         self.keys = LabelKeys(energy_key, forces_key, stress_key)
-        self.config_type_weights = dict(config_type_weights or {})
+        weights = dict(config_type_weights or {})
+        self.config_type_weights = {n: check_weight(w, f"config_type_weights.{n}") for n, w in weights.items()}
         self.require_forces = require_forces
         self.overrides = check_overrides(statistics)
         self.file_hashes: dict[str, str] = {}
@@ -250,10 +251,13 @@ def name_files(files: Files | None) -> dict[str, str | Path]:
     """
     if files is None:
         return {}
+    listed = [*files.values()] if isinstance(files, Mapping) else [files] if isinstance(files, str | Path) else files
+    if not isinstance(listed, Sequence) or not all(isinstance(file, str | Path) and str(file) for file in listed):
+        raise UserError(f"expected a file, a list of files or {{name: file}}, not {files!r}.")
     if isinstance(files, Mapping):
         return {str(name): file for name, file in files.items()}
     named: dict[str, str | Path] = {}
-    for file in [files] if isinstance(files, str | Path) else files:
+    for file in listed:
         path, chosen = split_slice(file)
         name = bare_stem(path) if chosen is None else bare_stem(path) + str(file)[str(file).rindex("[") :]
         if name in named:

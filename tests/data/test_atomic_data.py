@@ -89,8 +89,9 @@ def test_weights_of_config_types_and_frames():
     data = build(atoms, weights={"liquid": 2.0, "Default": 9.0})
     assert (data.weight.item(), data.energy_weight.item(), data.forces_weight.item()) == (6.0, 1.0, 0.5)
     assert data.config_type == "liquid"
-    with pytest.raises(UserError, match="weight of a frame"):
-        build(make_water(config_weight=-1.0))
+    for weight in (-1.0, "heavy", float("nan")):
+        with pytest.raises(UserError, match=r"config_weight is .* expected a number"):
+            build(make_water(config_weight=weight))
 
 
 def test_real_files_load(shared_data):

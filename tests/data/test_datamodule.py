@@ -88,6 +88,9 @@ def test_names_of_files():
     assert name_files(OmegaConf.create(["a.xyz", "~/b.db"])) == {"a": "a.xyz", "b": "~/b.db"}
     with pytest.raises(UserError, match="two files are called 'a'"):
         name_files(["x/a.xyz", "y/a.xyz"])
+    for wrong in (5, "", {"a": None}, [["a.xyz"]]):
+        with pytest.raises(UserError, match="expected a file, a list of files or"):
+            name_files(wrong)
 
 
 def test_isolated_atoms_from_their_own_file(write):
@@ -215,6 +218,7 @@ def test_max_train_frames(water_file):
         ({"E0s": "regres"}, "Did you mean 'regress'"),
         ({"statistics": {"shfit": 1}}, "Did you mean 'shift'"),
         ({"r_max": -1.0}, "r_max"),
+        ({"config_type_weights": {"bulk": "high"}}, "config_type_weights.bulk"),
     ],
 )
 def test_settings_out_of_range(settings, message):
