@@ -4,7 +4,7 @@ Source: Batatia et al., "MACE: Higher order equivariant message passing neural n
 The node product spans MACE's space exactly, in a basis without MACE's redundant weights.
 """
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ class ClebschGordanNodeProduct(NodeProduct):
     ) -> None:
         super().__init__(l_in, l_out, correlation, num_elements, num_channels, kernel)
         self.kernel = self.KERNELS[self.kernel_name](l_in, l_out, correlation)
-        num_paths: list[list[int]] = self.kernel.num_paths
+        num_paths = cast(list[list[int]], self.kernel.num_paths)
         totals = [sum(column) for column in zip(*num_paths, strict=True)]
         # Unit-variance paths, so the sum over the paths of one degree has unit variance too.
         scales = torch.cat([torch.full((total,), total**-0.5, dtype=torch.float64) for total in totals])

@@ -10,6 +10,7 @@ from mace_gaunt.so3.coefficients import wigner_3j
 from mace_gaunt.so3.layout import degree_slice, num_components
 from mace_gaunt.so3.symmetric import SymmetricBasis, symmetric_bases
 from mace_gaunt.so3.tables import TableModule
+from mace_gaunt.so3.tracing import being_traced
 from mace_gaunt.tensor_products.contracts import EdgeKernel
 
 
@@ -45,7 +46,12 @@ class DenseEdgeKernel(EdgeKernel):
     def couple(self, node_feats: Tensor, edge_attrs: Tensor, weights: Tensor) -> Tensor:
         """Per edge, shape [n_edges, rows, C]."""
         matrices = (edge_attrs @ self.coupling.T).unflatten(1, (-1, self.num_in))
-        return (matrices @ node_feats) * torch.index_select(weights, 1, self.path_of_row)
+        if being_traced():
+            # Fused with what follows; as a matrix product its result, edges x rows x channels, would be stored.
+            mixed = (matrices[..., None] * node_feats[:, None]).sum(2)
+        else:
+            mixed = matrices @ node_feats
+        return mixed * torch.index_select(weights, 1, self.path_of_row)
 
 
 class DenseNodeKernel(TableModule):
