@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from torch_geometric.data import Batch
 
 from mace_gaunt.data.atomic_data import AtomicData
+from mace_gaunt.data.collate import collate
 from mace_gaunt.evaluation.metrics import Predictions, metrics_row
 from mace_gaunt.model.gradients import predict
 from mace_gaunt.model.mace import MACE
@@ -66,7 +66,7 @@ def predict_splits(
 def _predict(model: MACE, frames: Iterable[AtomicData], max_edges: int, line: ProgressLine, split: str) -> Predictions:
     parts = []
     for group in in_batches(frames, max_edges):
-        batch = Batch.from_data_list(group)
+        batch = collate(group)
         parts.append(_collect(predict(model, batch.to(model.device)), batch))
         line.update(line.done + len(group), split)
     return (
@@ -74,7 +74,7 @@ def _predict(model: MACE, frames: Iterable[AtomicData], max_edges: int, line: Pr
     )
 
 
-def _collect(prediction: dict[str, Tensor], batch: Batch) -> dict[str, np.ndarray]:
+def _collect(prediction: dict[str, Tensor], batch: Any) -> dict[str, np.ndarray]:
     return {
         "n_atoms": _numpy(batch.ptr.diff()),
         "frame_index": _numpy(batch.frame_index),

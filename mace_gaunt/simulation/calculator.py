@@ -10,9 +10,9 @@ import torch
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 from torch import Tensor
-from torch_geometric.data import Batch
 
 from mace_gaunt.data.atomic_data import AtomicData, node_types
+from mace_gaunt.data.collate import collate
 from mace_gaunt.data.neighbors import neighbor_list
 from mace_gaunt.errors import UserError
 from mace_gaunt.model.gradients import predict
@@ -123,7 +123,7 @@ class MaceGauntCalculator(Calculator):
         graphs = (self._checked_graph(atoms, index, stress) for index, atoms in enumerate(structures))
         results: list[dict[str, Any]] = []
         for frames in in_batches(graphs, max_edges_per_batch):
-            batch = Batch.from_data_list(frames).to(self.model.device)
+            batch = collate(frames).to(self.model.device)
             prediction = predict(self.model, batch, stress=stress)
             results += _split_results(prediction, [frame.num_nodes for frame in frames])
         return results
