@@ -1,0 +1,175 @@
+"""From a checked configuration to the objects of a training."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+
+from mace_gaunt.cli.compose import FILLED
+from mace_gaunt.cli.run_folder import RunFolder
+from mace_gaunt.data.datamodule import AtomsDataModule
+from mace_gaunt.errors import UserError, nearest
+from mace_gaunt.simulation.loading import DTYPES, choose_device
+from mace_gaunt.training.module import PotentialModule
+
+# What a target raises when it is given something impossible.
+_REFUSALS = (TypeError, ValueError, ImportError, MisconfigurationException)
+
+
+def build(node: DictConfig | None, name: str, **given: Any) -> Any:
+    """Instantiate one group.
+
+    Args:
+        node: The group, or None.
+        name: Its name, for messages.
+        given: Arguments that the program fills.
+
+    Returns:
+        The object; None for None.
+
+    Raises:
+        UserError: If the target refuses what it is given.
+    """
+    if node is None:
+        return None
+    try:
+        return instantiate(node, _convert_="all", **given)
+    except InstantiationException as error:
+        cause = error.__cause__
+        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, _REFUSALS) and not isinstance(cause, UserError):
+            raise UserError(f"{name}: {cause}") from error
+        raise
+
+
+def build_data(config: DictConfig) -> AtomsDataModule:
+    """The data module, with the model's cutoff and with the statistics that the configuration gives.
+
+    Args:
+        config: The checked configuration.
+
+    Raises:
+        UserError: If a setting is out of range.
+    """
+    if config.data is None:
+        raise UserError("there are no data: choose data=3bpa_xtb, data=3bpa, or give train_file=FILE.")
+    given = {name: config.model[name] for name in FILLED if not OmegaConf.is_missing(config.model, name)}
+    statistics = {**(config.data.get("statistics") or {}), **{name: _plain(value) for name, value in given.items()}}
+    data: AtomsDataModule = build(config.data, "data", r_max=config.model.r_max, statistics=statistics or None)
+    return data
+
+
+def build_module(config: DictConfig) -> PotentialModule:
+    """Model, loss, optimizer and schedule as one Lightning module.
+
+    Args:
+        config: The configuration, its model filled from the data.
+
+    Raises:
+        UserError: If one of them refuses its settings.
+    """
+    if config.dtype not in DTYPES:
+        raise UserError(f"dtype is float32 or float64, not {config.dtype}.{nearest(str(config.dtype), DTYPES)}")
+    optimizer = build(config.optimizer, "optimizer")
+    if optimizer is None:
+        raise UserError("there is no optimizer: choose optimizer=adam or optimizer=adamw.")
+    _try_optimizer(optimizer)
+    model = build(config.model, "model").to(DTYPES[config.dtype])
+    return PotentialModule(
+        model,
+        build(config.loss, "loss"),
+        optimizer,
+        scheduler=build(config.scheduler, "scheduler"),
+        stage_two=build(config.stage_two, "stage_two"),
+        compile=config.compile,
+    )
+
+
+def build_trainer(config: DictConfig, folder: RunFolder) -> lightning.Trainer:
+    """The trainer with its callbacks and loggers; writes nothing.
+
+    Args:
+        config: The completed configuration.
+        folder: The run folder.
+
+    Raises:
+        UserError: If the trainer refuses a setting.
+    """
+    settings = OmegaConf.to_container(config.trainer, resolve=True)
+    assert isinstance(settings, dict)
+    accelerator, devices = _device(str(config.device))
+    defaults = {
+        "accelerator": accelerator,
+        "devices": devices,
+        "deterministic": config.deterministic or None,
+        # The data module's sampler splits batches between processes itself.
+        "use_distributed_sampler": False,
+        "default_root_dir": str(folder.path),
+    }
+    callbacks = [build(node, f"callbacks.{name}") for name, node in (config.callbacks or {}).items() if node]
+    wanted = config.trainer.get("logger", True) is not False
+    given = {str(key): value for key, value in settings.items() if key not in ("logger", "callbacks")}
+    node = OmegaConf.create({**defaults, **given})
+    extra = [build(entry, "trainer.callbacks") for entry in config.trainer.get("callbacks") or []]
+    loggers = build_loggers(config, folder) if wanted else []
+    trainer: lightning.Trainer = build(node, "trainer", callbacks=callbacks + extra, logger=loggers or False)
+    return trainer
+
+
+def build_loggers(config: DictConfig, folder: RunFolder) -> list[Any]:
+    """The loggers beside metrics.csv, named after the run and continuing an earlier record of it.
+
+    Args:
+        config: The completed configuration.
+        folder: The run folder.
+    """
+    from mace_gaunt.cli.record import run_id
+
+    loggers = []
+    for name, node in (config.logger or {}).items():
+        if not node:
+            continue
+        factory = node.get("factory") or {}
+        for key, value in (("name", folder.path.name), ("id", run_id(folder))):
+            if key in factory and factory[key] is None:
+                factory[key] = value
+        loggers.append(build(node, f"logger.{name}"))
+    return loggers
+
+
+def is_real_3bpa(data: DictConfig) -> bool:
+    """Whether these are the data that the published 3BPA errors belong to, and not the bundled stand-in.
+
+    Args:
+        data: The group `data`.
+    """
+    from mace_gaunt.data.bundled import bundled_path
+    from mace_gaunt.data.threebpa import find_root
+
+    if not str(data.get("_target_")).endswith("ThreeBPADataModule"):
+        return False
+    return find_root(data.get("root")).resolve() != Path(bundled_path("3bpa_xtb")).resolve()
+
+
+def _device(device: str) -> tuple[str, Any]:
+    """Lightning's accelerator and devices: one device, unless trainer.devices says otherwise."""
+    kind, _, index = choose_device({"gpu": "cuda"}.get(device, device)).partition(":")
+    return ("gpu" if kind == "cuda" else kind), ([int(index)] if index else 1)
+
+
+def _try_optimizer(optimizer: Any) -> None:
+    """Let the optimizer refuse its settings now, before there is a run folder."""
+    try:
+        optimizer([torch.nn.Parameter(torch.zeros(1))])
+    except (TypeError, ValueError) as error:
+        raise UserError(f"optimizer: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value

@@ -1,0 +1,273 @@
+"""`mace-gaunt train`: compose, instantiate, fit, save, report."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mace_gaunt.cli.arguments import parse_arguments
+from mace_gaunt.cli.help import choices_table, flags_table, keys_of
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from mace_gaunt.cli.compose import Composed
+    from mace_gaunt.cli.run_folder import RunFolder
+    from mace_gaunt.data.datamodule import AtomsDataModule
+    from mace_gaunt.data.statistics import Statistics
+    from mace_gaunt.training.module import PotentialModule
+
+HELP = """\
+usage: mace-gaunt train [file.yaml] [key=value ...] [flags]
+
+examples:
+  mace-gaunt train experiment=quickstart run=first
+  mace-gaunt train data=3bpa tensor_product=clebsch_gordan model.num_channels=32 max_epochs=50
+  mace-gaunt train my.yaml lr=0.005        where my.yaml is, say,
+
+      data: files
+      train_file: train.xyz
+      test_file: {{cold: cold.xyz, hot: hot.xyz}}
+      tensor_product: gaunt
+      r_max: 5.0
+      hidden_irreps: 64x0e + 64x1o
+      max_epochs: 100
+      loss: {{energy_weight: 1, forces_weight: 100}}
+      run: first
+
+  mace-gaunt train run=first resume=auto   continues it with the same settings
+  mace-gaunt train --multirun tensor_product=gaunt,clebsch_gordan seed=0,1,2
+
+A file holds what the command line holds: a word after a group's name chooses, keys below a group change settings.
+The run lives in runs/<run>/: config.yaml, metrics.csv, checkpoints/, model/, report/, run.json.
+
+keys:
+{keys}
+
+groups and their choices (GROUP=CHOICE; GROUP.KEY=VALUE for any argument of what it builds):
+{choices}
+
+flags:
+{flags}"""
+
+
+def help_text() -> str:
+    """What `mace-gaunt train --help` prints."""
+    flags = ["--print-config", "--validate-only", "--multirun", "--config-dir", "--help-keys"]
+    return HELP.format(keys=keys_of("train"), choices=choices_table(), flags=flags_table(flags))
+
+
+def run(argv: list[str]) -> int:
+    """Run the verb.
+
+    Args:
+        argv: The words after the verb.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        UserError: If the configuration, the data or the run folder is not as it must be.
+    """
+    arguments = parse_arguments(argv)
+    if "--multirun" in arguments.flags:
+        from mace_gaunt.cli.sweep import run_sweep
+
+        return run_sweep(arguments)
+    from mace_gaunt.cli.compose import complete_text, compose
+    from mace_gaunt.cli.quiet import quiet
+    from mace_gaunt.cli.request import read_request
+    from mace_gaunt.cli.run_folder import saved_config
+
+    quiet()
+    composed = compose(read_request("train", arguments, saved_config(arguments)))
+    if "--help-keys" in arguments.flags:
+        from mace_gaunt.cli.help_keys import describe_keys
+
+        print(describe_keys(composed))
+    elif "--print-config" in arguments.flags:
+        print(complete_text(composed.config, composed.request.known), end="")
+    else:
+        train(composed, validate_only="--validate-only" in arguments.flags)
+    return 0
+
+
+def train(composed: "Composed", validate_only: bool = False) -> float | None:
+    """Train what a configuration describes.
+
+    Args:
+        composed: The checked configuration.
+        validate_only: Whether to stop before the run folder is made.
+
+    Returns:
+        The best validation loss, None when nothing was trained.
+
+    Raises:
+        UserError: If something is wrong; before training no run folder is left behind.
+    """
+    import lightning
+
+    from mace_gaunt.cli.build import build_data, build_module, build_trainer
+    from mace_gaunt.cli.quiet import use_machine_well
+    from mace_gaunt.cli.resume import check_resumable
+
+    use_machine_well()
+    config = composed.config
+    folder = plan_run(composed)
+    lightning.seed_everything(config.seed, verbose=False)
+    data = build_data(config)
+    data.setup()
+    fill_from_data(config, data.statistics)
+    module = build_module(config)
+    check_resumable(config, folder, composed.request.known)
+    trainer = build_trainer(config, folder)
+    describe(config, data, module, folder, trainer.strategy.root_device)
+    if validate_only:
+        print("valid: everything is ready for training; nothing was written")
+        return None
+    return fit_and_report(composed, folder, data, module, trainer)
+
+
+def plan_run(composed: "Composed") -> "RunFolder":
+    """Decide on the run folder, and write it into the configuration for what refers to `${run}`.
+
+    Args:
+        composed: The checked configuration; its `run` becomes the path.
+
+    Returns:
+        The plan; nothing is written.
+
+    Raises:
+        UserError: If the folder is taken, or there is nothing to resume.
+    """
+    from mace_gaunt.cli.run_folder import plan_folder
+
+    config = composed.config
+    folder = plan_folder(config.run, default_stem(composed), config.resume, config.overwrite)
+    config.run = str(folder.path) if folder.path.is_absolute() else f"./{folder.path}"
+    return folder
+
+
+def default_stem(composed: "Composed") -> str:
+    """What a run is called without `run=`: after its file, its experiment, or its data and tensor product.
+
+    Args:
+        composed: The checked configuration.
+    """
+    file, choices = composed.request.file, composed.choices
+    if file is not None:
+        return file.resolve().parent.name if file.stem == "config" else file.stem
+    return str(choices.get("experiment") or f"{choices.get('data')}-{choices.get('tensor_product')}").replace("/", "-")
+
+
+def fill_from_data(config: "DictConfig", statistics: "Statistics") -> None:
+    """Complete the model's configuration with what the training data say.
+
+    Values that the configuration gives have been handed to the data before (`build_data`), so they come back here.
+
+    Args:
+        config: The configuration; changed in place.
+        statistics: Of the training data.
+    """
+    from dataclasses import asdict
+
+    for name, value in asdict(statistics).items():
+        config.model[name] = value
+
+
+def describe(
+    config: "DictConfig", data: "AtomsDataModule", module: "PotentialModule", folder: "RunFolder", device: Any
+) -> None:
+    """Print what will be trained, on what and where.
+
+    Args:
+        config: The completed configuration.
+        data: The data.
+        module: The module with the model.
+        folder: The run folder.
+        device: Where it will be trained.
+    """
+    import torch
+
+    model = module.model
+    tests = ", ".join(data.test_frames) or "none"
+    edge, node = model.interactions[-1].edge_product, model.products[-1].node_product
+    number = sum(parameter.numel() for parameter in model.parameters())
+    print(
+        f"data          {len(data.train_frames)} training, {len(data.valid_frames)} validation frames; tests: {tests}"
+    )
+    print(f"model   {folder / 'model'}
+report  {folder / 'report'}")
+    print(f"next    mace-gaunt md model={folder} structure=FILE out=md")
+    print(f"edge product  family {edge.family}, kernel {edge.kernel_name}")
+    print(f"node product  family {node.family}, kernel {node.kernel_name}")
+    print(f"run folder    {folder.path}{' (continued)' if folder.checkpoint else ''}", flush=True)
+
+
+def fit_and_report(
+    composed: "Composed", folder: "RunFolder", data: "AtomsDataModule", module: "PotentialModule", trainer: Any
+) -> float | None:
+    """Make the run folder, train, save the model, evaluate it.
+
+    Args:
+        composed: The checked and completed configuration.
+        folder: The run folder.
+        data: The data, set up.
+        module: The module.
+        trainer: The Lightning trainer.
+
+    Returns:
+        The best validation loss.
+    """
+    from mace_gaunt.cli.record import begin_record, end_record
+
+    new = folder.create()
+    begin_record(composed, folder, data)
+    try:
+        trainer.fit(
+            module, datamodule=data, ckpt_path=str(folder.checkpoint) if folder.checkpoint else None, weights_only=True
+        )
+    except BaseException:
+        # Without a checkpoint nothing can be continued: what is left would only block the name.
+        if folder.discard_if_empty_handed(new):
+            print(f"nothing was kept of {folder.path}: no epoch was finished")
+        raise
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    save_and_report(composed, folder.path, data, module, trainer)
+    end_record(folder.path, trainer.current_epoch)
+    score = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    return None if score is None else float(score)
+
+
+def save_and_report(
+    composed: "Composed", folder: Path, data: "AtomsDataModule", module: "PotentialModule", trainer: Any
+) -> None:
+    """Write `model/` and `report/` and say where everything is.
+
+    Args:
+        composed: The completed configuration.
+        folder: The run folder.
+        data: The data.
+        module: The trained module.
+        trainer: Its trainer.
+    """
+    from mace_gaunt.cli.build import is_real_3bpa
+    from mace_gaunt.cli.record import model_metadata
+    from mace_gaunt.evaluation.report import report
+    from mace_gaunt.model.checkpoint import save_model
+    from mace_gaunt.training.export import best_model
+
+    model = best_model(trainer, module)
+    save_model(model, folder / "model", model_metadata(composed, data, trainer))
+    metrics = folder / "metrics.csv"
+    report(
+        # In float64, as `evaluate`, `md` and the calculator compute: the same figures everywhere.
+        model.double(),
+        {"valid": data.valid_frames, **data.test_frames},
+        folder / "report",
+        published=is_real_3bpa(composed.config.data),
+        metrics_csv=metrics if metrics.is_file() else None,
+        overwrite=True,
+    )
+    print(f"model   {folder / 'model'}
+report  {folder / 'report'}")
+    print(f"next    mace-gaunt md model={folder} structure=FILE out=md")
