@@ -188,15 +188,17 @@ def describe(
     import torch
 
     model = module.model
+    threads = torch.get_num_threads()
     tests = ", ".join(data.test_frames) or "none"
     edge, node = model.interactions[-1].edge_product, model.products[-1].node_product
     number = sum(parameter.numel() for parameter in model.parameters())
     print(
         f"data          {len(data.train_frames)} training, {len(data.valid_frames)} validation frames; tests: {tests}"
     )
-    print(f"model   {folder / 'model'}
-report  {folder / 'report'}")
-    print(f"next    mace-gaunt md model={folder} structure=FILE out=md")
+    print(
+        f"model         {config.model.num_channels} channels, max_L {config.model.max_L}, {number:,} parameters, "
+        f"{config.dtype} on {device}, {threads} thread{'s' * (threads > 1)}"
+    )
     print(f"edge product  family {edge.family}, kernel {edge.kernel_name}")
     print(f"node product  family {node.family}, kernel {node.kernel_name}")
     print(f"run folder    {folder.path}{' (continued)' if folder.checkpoint else ''}", flush=True)
@@ -268,6 +270,6 @@ def save_and_report(
         metrics_csv=metrics if metrics.is_file() else None,
         overwrite=True,
     )
-    print(f"model   {folder / 'model'}
-report  {folder / 'report'}")
+    print(f"model   {folder / 'model'}")
+    print(f"report  {folder / 'report'}")
     print(f"next    mace-gaunt md model={folder} structure=FILE out=md")
