@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mace_gaunt.cli.choices import config_dir, list_choices, list_groups
 from mace_gaunt.errors import UserError, nearest
 
 FLAGS = {
@@ -86,6 +87,11 @@ def config_file(arguments: Arguments, verb: str) -> Path | None:
     path = Path(arguments.words[0]).expanduser()
     if path.is_file():
         return path
+    groups = [
+        group for group in sorted(list_groups([config_dir()])) if path.name in list_choices(group, [config_dir()])
+    ]
+    if groups and len(path.parts) == 1:
+        raise UserError(f"no configuration file '{path}'. Did you mean {groups[-1]}={path.name}?")
     beside = [entry.name for entry in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
     hint = nearest(path.name, beside) if beside else ""
     raise UserError(f"no configuration file '{path}'.{hint} Keys are written key=value, such as data=3bpa.")

@@ -15,6 +15,7 @@ from mace_gaunt.cli.run_folder import RunFolder
 from mace_gaunt.data.datamodule import AtomsDataModule
 from mace_gaunt.errors import UserError, nearest
 from mace_gaunt.simulation.loading import DTYPES, choose_device
+from mace_gaunt.training.compilation import check_choice
 from mace_gaunt.training.module import PotentialModule
 
 # What a target raises when it is given something impossible.
@@ -65,6 +66,27 @@ def build_data(config: DictConfig) -> AtomsDataModule:
     return data
 
 
+def check_settings(config: DictConfig) -> None:
+    """Refuse what can be refused before any data are read.
+
+    Args:
+        config: The checked configuration.
+
+    Raises:
+        UserError: If a setting is impossible.
+    """
+    if config.dtype not in DTYPES:
+        raise UserError(f"dtype is float32 or float64, not {config.dtype}.{nearest(str(config.dtype), DTYPES)}")
+    check_choice(config.compile)
+    _device(str(config.device))
+    optimizer = build(config.optimizer, "optimizer")
+    if optimizer is None:
+        raise UserError("there is no optimizer: choose optimizer=adam or optimizer=adamw.")
+    _try_optimizer(optimizer)
+    build(config.loss, "loss")
+    build(config.stage_two, "stage_two")
+
+
 def build_module(config: DictConfig) -> PotentialModule:
     """Model, loss, optimizer and schedule as one Lightning module.
 
@@ -74,17 +96,11 @@ def build_module(config: DictConfig) -> PotentialModule:
     Raises:
         UserError: If one of them refuses its settings.
     """
-    if config.dtype not in DTYPES:
-        raise UserError(f"dtype is float32 or float64, not {config.dtype}.{nearest(str(config.dtype), DTYPES)}")
-    optimizer = build(config.optimizer, "optimizer")
-    if optimizer is None:
-        raise UserError("there is no optimizer: choose optimizer=adam or optimizer=adamw.")
-    _try_optimizer(optimizer)
     model = build(config.model, "model").to(DTYPES[config.dtype])
     return PotentialModule(
         model,
         build(config.loss, "loss"),
-        optimizer,
+        build(config.optimizer, "optimizer"),
         scheduler=build(config.scheduler, "scheduler"),
         stage_two=build(config.stage_two, "stage_two"),
         compile=config.compile,

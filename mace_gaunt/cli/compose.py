@@ -23,6 +23,8 @@ JOB = "_mace_gaunt_job"
 FILLED = ("atomic_numbers", "E0s", "avg_num_neighbors", "scale", "shift")
 # Data keys that leave the training set as it is.
 SAME_DATA = {"batch_size", "valid_batch_size", "num_workers", "max_edges_per_batch", "test", "test_file", "cache_dir"}
+# Groups that write into other groups or the top level.
+WITHOUT_KEY = {"tensor_product", "experiment", "debug"}
 PLAIN_TYPES = (bool, int, float)
 KEPT_REFERENCES = ("${run}", "${seed}")
 PRODUCTS = ("edge_product", "node_product")
@@ -122,15 +124,15 @@ def finish(config: DictConfig, request: Request) -> DictConfig:
     """
     OmegaConf.set_struct(config, False)
     for group in request.known.groups:
-        if group not in config and group not in ("experiment", "debug"):
+        if group not in config and group not in WITHOUT_KEY:
             config[group] = None
     for key in request.removed:
         _remove(config, key, request)
     if isinstance(config.get("compile"), bool):
         # yaml reads on and off as booleans.
         config["compile"] = "on" if config["compile"] else "off"
-    check_keys(config, request.known, request.mine)
     _check_words(config, request)
+    check_keys(config, request.known, request.where)
     return config
 
 

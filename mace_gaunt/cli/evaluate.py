@@ -54,11 +54,7 @@ def run(argv: list[str]) -> int:
     from mace_gaunt.cli.request import read_request
 
     refuse_sweep("evaluate", arguments)
-    request = read_request("evaluate", arguments)
-    if not {"data"} & {*request.choices, *request.file_choices} and not request.complete:
-        # Test files alone are data enough.
-        request.choices["data"] = "files"
-    composed = compose(request)
+    composed = compose(read_request("evaluate", arguments))
     if not finish_early(composed, arguments):
         evaluate(composed, "--validate-only" in arguments.flags)
     return 0
@@ -81,6 +77,8 @@ def evaluate(composed: "Composed", validate_only: bool = False) -> list[dict[str
     from mace_gaunt.cli.plain_verb import require
 
     require(config, "model", "FOLDER, what a training wrote, such as runs/first")
+    if config.data is None:
+        raise UserError("there is nothing to evaluate on: choose data=NAME, or give test_file=FILE.")
     from mace_gaunt.cli.build import build, is_real_3bpa
     from mace_gaunt.cli.quiet import quiet, use_machine_well
     from mace_gaunt.evaluation.report import report

@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -14,16 +14,17 @@ from mace_gaunt.errors import UserError
 # Hydra's own words beside the arguments of a target.
 HYDRA_WORDS = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
 MISSING = "???"
+Where = Callable[[str], str]
 SIMPLE = (type(None), bool, int, float, str)
 
 
-def check_keys(config: DictConfig, known: Known, mine: str = "") -> None:
+def check_keys(config: DictConfig, known: Known, where: Where = lambda key: "") -> None:
     """Refuse keys that nothing reads and values of the wrong type.
 
     Args:
         config: The composed configuration.
         known: What the verb has at its top level.
-        mine: Where the user's keys came from, for the message.
+        where: Key -> where the user wrote it, for the message.
 
     Raises:
         UserError: At the first wrong key; names the nearest right one.
@@ -31,9 +32,9 @@ def check_keys(config: DictConfig, known: Known, mine: str = "") -> None:
     plain = to_plain(config)
     for key in plain:
         if str(key) not in known.keys | known.groups:
-            raise UserError(_no_key(str(key), plain, known, mine))
+            raise UserError(_no_key(str(key), plain, known, where))
     for group in sorted(known.groups & set(plain)):
-        _check_node(plain[group], group, plain, known, mine)
+        _check_node(plain[group], group, plain, known, where)
 
 
 def fill_defaults(config: DictConfig, prefix: str = "mace_gaunt.") -> None:
@@ -79,6 +80,7 @@ def legal_keys(plain: dict[str, Any], known: Known) -> dict[str, inspect.Paramet
     """
     keys: dict[str, inspect.Parameter | None] = dict.fromkeys([*sorted(known.keys), *sorted(known.groups)])
     for path, node in _targets(plain, ""):
+        keys.setdefault(path, None)
         for name, parameter in _settable(node).items():
             keys[f"{path}.{name}"] = parameter
     return keys
@@ -107,17 +109,18 @@ def nearest_key(key: str, plain: dict[str, Any], known: Known) -> str:
         close = difflib.get_close_matches(word, table, n=1, cutoff=cutoff)
         if close:
             return f" Did you mean '{table[close[0]]}'?"
-    listed = ", ".join(sorted(siblings)) if siblings else ", ".join(sorted(known.keys | known.groups))
-    return f" Known: {listed}."
+    if parent and siblings:
+        return f" Known: {', '.join(sorted(siblings))}."
+    return f" Known at the top level: {', '.join(sorted(known.keys | known.groups))}; --help-keys lists all."
 
 
-def _check_node(node: Any, path: str, plain: dict[str, Any], known: Known, mine: str) -> None:
+def _check_node(node: Any, path: str, plain: dict[str, Any], known: Known, where: Where) -> None:
     """Check one node and the nodes below it."""
     if not isinstance(node, dict):
         return
     if "_target_" not in node:
         for name, child in node.items():
-            _check_entry(child, f"{path}.{name}", plain, known, mine)
+            _check_entry(child, f"{path}.{name}", plain, known, where)
         return
     arguments = list_arguments(node["_target_"])
     settable = _settable(node)
@@ -125,23 +128,23 @@ def _check_node(node: Any, path: str, plain: dict[str, Any], known: Known, mine:
         if name in HYDRA_WORDS:
             continue
         if arguments is not None and name not in settable:
-            raise UserError(_no_key(f"{path}.{name}", plain, known, mine, filled=name in arguments))
+            raise UserError(_no_key(f"{path}.{name}", plain, known, where, filled=name in arguments))
         if isinstance(value, dict) and "_target_" in value:
-            _check_node(value, f"{path}.{name}", plain, known, mine)
+            _check_node(value, f"{path}.{name}", plain, known, where)
         elif name in settable:
             _check_value(f"{path}.{name}", value, settable[name])
 
 
-def _check_entry(child: Any, path: str, plain: dict[str, Any], known: Known, mine: str) -> None:
+def _check_entry(child: Any, path: str, plain: dict[str, Any], known: Known, where: Where) -> None:
     """One entry of a group without a target of its own, such as a callback."""
     if child is None or (isinstance(child, dict) and "_target_" in child):
-        _check_node(child, path, plain, known, mine)
+        _check_node(child, path, plain, known, where)
         return
     group = path.split(".")[0]
     siblings = [entry for entry in (plain.get(group) or {}).values() if isinstance(entry, dict) and "_target_" in entry]
     if not siblings and path.count(".") == 1:
-        raise UserError(f"'{path}' has no effect: {group} is switched off. Choose one first, as in {group}=NAME.{mine}")
-    raise UserError(_no_key(path, plain, known, mine))
+        raise UserError(f"'{path}'{where(path)} has no effect: {group} is off. Choose one first, as in {group}=NAME.")
+    raise UserError(_no_key(path, plain, known, where))
 
 
 def _check_value(path: str, value: Any, parameter: inspect.Parameter) -> None:
@@ -152,10 +155,10 @@ def _check_value(path: str, value: Any, parameter: inspect.Parameter) -> None:
         raise UserError(f"{path}={value!r} is not possible: {why}")
 
 
-def _no_key(key: str, plain: dict[str, Any], known: Known, mine: str, filled: bool = False) -> str:
+def _no_key(key: str, plain: dict[str, Any], known: Known, where: Where, filled: bool = False) -> str:
     if filled:
-        return f"'{key}' is filled by the program and cannot be set{mine}."
-    return f"no key '{key}'{mine}.{nearest_key(key, plain, known)}"
+        return f"'{key}'{where(key)} is filled by the program and cannot be set."
+    return f"no key '{key}'{where(key)}.{nearest_key(key, plain, known)}"
 
 
 def _settable(node: dict[str, Any]) -> dict[str, inspect.Parameter]:

@@ -15,7 +15,16 @@ _WARNINGS = (
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*resuming from a checkpoint that ended before the epoch ended.*",
 )
-_CHATTER = ("GPU available", "TPU available", "HPU available", "litlogger", "Tip:", "`Trainer.fit` stopped", "Seed set")
+_CHATTER = (
+    "Restor",
+    "GPU available",
+    "TPU available",
+    "HPU available",
+    "litlogger",
+    "Tip:",
+    "`Trainer.fit` stopped",
+    "Seed set",
+)
 
 
 class _Chatter(logging.Filter):

@@ -51,16 +51,18 @@ class Request:
     hydra: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
 
-    @property
-    def mine(self) -> str:
-        """Where the keys came from, when there is a file to look into."""
-        return (
-            f" in {self.file} or on the command line"
-            if self.file and self.body
-            else f" in {self.file}"
-            if self.file
-            else ""
-        )
+    def where(self, key: str) -> str:
+        """Where the user wrote a key, in words for a message; empty for the command line.
+
+        Args:
+            key: Dotted key.
+        """
+        node: Any = self.file_body
+        for name in key.split("."):
+            if not isinstance(node, dict) or name not in node:
+                return ""
+            node = node[name]
+        return f" in {self.file}"
 
 
 def read_request(verb: str, arguments: Arguments, file: Path | None = None) -> Request:
@@ -87,6 +89,7 @@ def read_request(verb: str, arguments: Arguments, file: Path | None = None) -> R
         _read_file(request, request.file)
     for key, text in arguments.pairs:
         _read_pair(request, key, text)
+    _choose_files(request)
     return request
 
 
@@ -179,6 +182,18 @@ def _read_file(request: Request, path: Path) -> None:
     change_paths(request.file_body, request.known, lambda name: _beside(name, folder))
 
 
+def _choose_files(request: Request) -> None:
+    """Files named without a data set are a data set of their own: nothing of the default one is mixed in."""
+    chosen = {"data", "experiment"} & {*request.choices, *request.file_choices, *_swept_groups(request)}
+    given = {*(request.body.get("data") or {}), *(request.file_body.get("data") or {})}
+    if "data" in request.known.groups and not chosen and not request.complete and given & {"train_file", "test_file"}:
+        request.file_choices["data"] = "files"
+
+
+def _swept_groups(request: Request) -> set[str]:
+    return {text.partition("=")[0] for text in request.sweeps if not text.startswith("++")}
+
+
 def _read_pair(request: Request, key: str, text: str) -> None:
     """One `key=value` of the command line."""
     if key.split(".")[0].split("/")[0] == "hydra":
@@ -211,6 +226,8 @@ def _place(request: Request, key: str, value: Any, choices: dict[str, Any], body
     elif isinstance(value, dict):
         if "_target_" in value and key not in choices:
             choices[key] = None
+        if not value:
+            body[key] = {}
         for name, entry in value.items():
             for dotted, part in expand(f"{key}.{name}", entry, known).items():
                 set_nested(body, dotted, part)

@@ -115,7 +115,8 @@ def saved_config(arguments: Arguments) -> Path | None:
         experiment of its own.
     """
     given = {ALIASES.get(key, key): value for key, value in arguments.pairs}
-    if arguments.words or "experiment" in given or given.get("resume") not in ("auto", "must") or "run" not in given:
+    own = arguments.words or {"experiment", "debug"} & set(given)
+    if own or given.get("resume") not in ("auto", "must") or "run" not in given:
         return None
     folder = name_folder(given["run"], "")
     file = folder / "config.yaml"

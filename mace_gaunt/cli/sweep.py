@@ -186,9 +186,15 @@ def summarize(folder: Path) -> int:
     failed = [row["job"] for row in rows if "error" in row]
     print(f"\n{len(rows)} jobs in {folder}; compared in {folder / SUMMARY}")
     for row in rows:
-        errors = row.get("error") or f"E {row['energy_rmse_meV']} meV  F {row['forces_rmse_meV_A']} meV/Å (validation)"
-        print(f"  {row['job']:>3}  {row.get('overrides', '')}  {errors}")
+        print(f"  {row['job']:>3}  {row.get('overrides', '')}  {row.get('error') or _errors(row)}")
     return 1 if failed else 0
+
+
+def _errors(row: dict[str, Any]) -> str:
+    """Validation errors in words; cells are empty where there are no labels."""
+    names = {"E": ("energy_rmse_meV", "meV"), "F": ("forces_rmse_meV_A", "meV/Å")}
+    words = [f"{name} {float(row[key]):.1f} {unit}" for name, (key, unit) in names.items() if row.get(key)]
+    return f"validation RMSE {'  '.join(words)}"
 
 
 def _row(job: Path) -> dict[str, Any]:

@@ -105,13 +105,14 @@ def train(composed: "Composed", validate_only: bool = False) -> float | None:
     """
     import lightning
 
-    from mace_gaunt.cli.build import build_data, build_module, build_trainer
+    from mace_gaunt.cli.build import build_data, build_module, build_trainer, check_settings
     from mace_gaunt.cli.quiet import use_machine_well
     from mace_gaunt.cli.resume import check_resumable
 
     use_machine_well()
     config = composed.config
     folder = plan_run(composed)
+    check_settings(config)
     lightning.seed_everything(config.seed, verbose=False)
     data = build_data(config)
     data.setup()
