@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from mace_gaunt import __version__
 from mace_gaunt.errors import UserError, nearest
@@ -74,16 +74,15 @@ def save_model(model: MACE, folder: str | Path, metadata: dict[str, Any] | None 
     }
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     # Each file appears whole or not at all, the description last: without it the folder is no model.
-    replace_file(folder / WEIGHTS, lambda path: save_file(weights, path))
-    text = json.dumps(description, indent=2) + "\n"
-    replace_file(folder / DESCRIPTION, lambda path: path.write_text(text, encoding="utf-8"))
+    replace_file(folder / WEIGHTS, save(weights))
+    replace_file(folder / DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
     return folder
 
 
-def replace_file(path: Path, write: Any) -> None:
+def replace_file(path: Path, content: bytes) -> None:
     """Write under a temporary name, then rename."""
     temporary = path.with_name(path.name + ".tmp")
-    write(temporary)
+    temporary.write_bytes(content)
     temporary.replace(path)
 
 
