@@ -18,6 +18,14 @@ from mace_gaunt.simulation.loading import DTYPES, choose_device
 from mace_gaunt.training.compilation import check_choice
 from mace_gaunt.training.module import PotentialModule
 
+# Groups that no training can do without, and what can be chosen.
+NEEDED = {
+    "data": ("3bpa", "3bpa_xtb", "files"),
+    "model": ("mace",),
+    "loss": ("mse", "huber"),
+    "optimizer": ("adam", "adamw"),
+    "trainer": ("default",),
+}
 # What a target raises when it is given something impossible.
 _REFUSALS = (TypeError, ValueError, ImportError, MisconfigurationException)
 
@@ -58,9 +66,7 @@ def build_data(config: DictConfig) -> AtomsDataModule:
     Raises:
         UserError: If a setting is out of range.
     """
-    if config.data is None:
-        raise UserError("there are no data: choose data=3bpa_xtb, data=3bpa, or give train_file=FILE.")
-    given = {name: config.model[name] for name in FILLED if not OmegaConf.is_missing(config.model, name)}
+    given = {name: config.model[name] for name in FILLED if name in config.model}
     statistics = {**(config.data.get("statistics") or {}), **{name: _plain(value) for name, value in given.items()}}
     data: AtomsDataModule = build(config.data, "data", r_max=config.model.r_max, statistics=statistics or None)
     return data
@@ -79,10 +85,10 @@ def check_settings(config: DictConfig) -> None:
         raise UserError(f"dtype is float32 or float64, not {config.dtype}.{nearest(str(config.dtype), DTYPES)}")
     check_choice(config.compile)
     _device(str(config.device))
-    optimizer = build(config.optimizer, "optimizer")
-    if optimizer is None:
-        raise UserError("there is no optimizer: choose optimizer=adam or optimizer=adamw.")
-    _try_optimizer(optimizer)
+    for name, choices in NEEDED.items():
+        if config[name] is None:
+            raise UserError(f"there is no {name}: choose {' or '.join(f'{name}={choice}' for choice in choices)}.")
+    _try_optimizer(build(config.optimizer, "optimizer"))
     build(config.loss, "loss")
     build(config.stage_two, "stage_two")
 

@@ -89,6 +89,9 @@ def register(request: Request) -> None:
         for key, value in leaves(source):
             set_nested(body, key, value)
     if request.complete:
+        # A complete file may still lack a plain key that a later version has added.
+        plain = load_yaml(request.folders[0] / f"{request.verb}.yaml")
+        body.update({key: value for key, value in plain.items() if key in request.known.keys and key not in body})
         defaults: list[Any] = [{group: None} for group in sorted(_chosen(request))]
     else:
         defaults = [request.verb, *({f"override {key}": choice} for key, choice in request.file_choices.items())]
@@ -123,7 +126,8 @@ def finish(config: DictConfig, request: Request) -> DictConfig:
         UserError: At the first wrong key.
     """
     OmegaConf.set_struct(config, False)
-    for group in request.known.groups:
+    to_plain(config)
+    for group in sorted(request.known.groups):
         if group not in config and group not in WITHOUT_KEY:
             config[group] = None
     for key in request.removed:

@@ -100,6 +100,9 @@ def nearest_key(key: str, plain: dict[str, Any], known: Known) -> str:
     by_leaf: dict[str, str] = {}
     for name in legal:
         by_leaf.setdefault(name.rpartition(".")[2], name)
+    for name, dotted in siblings.items():
+        if name.lower() == leaf.lower():
+            return f" Did you mean '{dotted}'?"
     for table, word, cutoff in (
         (siblings, leaf, 0.75),
         (by_leaf, leaf, 0.8),
@@ -148,7 +151,8 @@ def _check_entry(child: Any, path: str, plain: dict[str, Any], known: Known, whe
 
 
 def _check_value(path: str, value: Any, parameter: inspect.Parameter) -> None:
-    if value == MISSING or value == parameter.default:
+    # Null is left to the target: many libraries annotate less than they accept.
+    if value is None or value == MISSING or value == parameter.default:
         return
     why = misfit(value, parameter.annotation)
     if why:

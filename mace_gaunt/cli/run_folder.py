@@ -30,6 +30,11 @@ class RunFolder:
     checkpoint: Path | None = None
     overwrite: bool = False
 
+    @property
+    def name(self) -> str:
+        """What `run=` has to be for this folder."""
+        return self.path.name if self.path.parent == Path("runs") else f"{self.path}/"
+
     def create(self) -> bool:
         """Make the folder ready for writing.
 

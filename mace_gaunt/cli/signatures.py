@@ -123,7 +123,7 @@ def _options(annotation: Any) -> list[Any] | None:
     if _is_literal(annotation) or typing.get_origin(annotation) in _ACCEPTED or annotation in _ACCEPTED:
         return [annotation]
     # A class of some library cannot be written in yaml: the value is for the other members of the union.
-    return [] if inspect.isclass(annotation) and annotation is not object else None
+    return [] if inspect.isclass(annotation) and annotation not in (object, Any) else None
 
 
 def _fits(value: Any, option: Any) -> bool:

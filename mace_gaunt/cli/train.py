@@ -224,17 +224,21 @@ def fit_and_report(
 
     new = folder.create()
     begin_record(composed, folder, data)
+    checkpoint = str(folder.checkpoint) if folder.checkpoint else None
     try:
-        trainer.fit(
-            module, datamodule=data, ckpt_path=str(folder.checkpoint) if folder.checkpoint else None, weights_only=True
-        )
-    except BaseException:
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except BaseException as error:
         # Without a checkpoint nothing can be continued: what is left would only block the name.
         if folder.discard_if_empty_handed(new):
             print(f"nothing was kept of {folder.path}: no epoch was finished")
+        elif (folder.path / "checkpoints" / "last.ckpt").is_file():
+            print(f"to continue: mace-gaunt train run={folder.name} resume=auto")
+        if isinstance(error, SystemExit) and trainer.interrupted:
+            # Lightning's answer to Ctrl-C.
+            raise KeyboardInterrupt from error
         raise
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    if 0 < trainer.current_epoch < (trainer.max_epochs or 0) and trainer.global_step != trainer.max_steps:
+        print(f"stopped after {trainer.current_epoch} of {trainer.max_epochs} epochs: nothing improved any more")
     save_and_report(composed, folder.path, data, module, trainer)
     end_record(folder.path, trainer.current_epoch)
     score = getattr(trainer.checkpoint_callback, "best_model_score", None)

@@ -55,6 +55,10 @@ def _parse_plain(text: str) -> Any:
         return Sweep(text, tuple(parts)) if len(parts) > 1 else text
     if text.startswith("[") and text.endswith("]"):
         return [parse_value(part) for part in _split(text[1:-1])]
+    if text.startswith("{") and text.endswith("}"):
+        pairs = [part.partition(":") for part in _split(text[1:-1])]
+        if all(key.strip() and colon for key, colon, _ in pairs):
+            return {_unquoted(key.strip()): parse_value(value.strip()) for key, _, value in pairs}
     raise UserError(
         f"cannot read the value {text}: brackets or quotes are not closed, or a dict is not {{key: value}}."
     )

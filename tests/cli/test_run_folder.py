@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+
+from mace_gaunt.cli.arguments import parse_arguments
+from mace_gaunt.cli.run_folder import name_folder, plan_folder, saved_config
+from mace_gaunt.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def occupy(folder, *names):
+    for name in names:
+        path = Path(folder) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("kept")
+
+
+def test_names_live_in_runs_and_paths_are_themselves():
+    assert name_folder("first", "") == Path("runs/first")
+    assert name_folder("here/first", "") == Path("here/first")
+    assert name_folder("./first", "") == Path("first")
+    assert name_folder(None, "3bpa-gaunt").name.startswith("3bpa-gaunt-")
+
+
+def test_an_occupied_folder_is_refused_and_says_what_can_be_done():
+    occupy("runs/a", "notes.txt")
+    with pytest.raises(UserError, match=r"another run=NAME or overwrite=true"):
+        plan_folder("a", "", "never", False)
+    occupy("runs/a", "checkpoints/last.ckpt")
+    with pytest.raises(UserError, match=r"resume=auto to continue it"):
+        plan_folder("a", "", "never", False)
+    with pytest.raises(UserError, match="is a file"):
+        plan_folder("runs/a/notes.txt", "", "never", False)
+
+
+def test_overwriting_takes_out_only_what_a_training_wrote():
+    occupy("runs/a", "notes.txt", "config.yaml", "model/model.json", "checkpoints/last.ckpt")
+    folder = plan_folder("a", "", "never", True)
+    assert Path("runs/a/config.yaml").exists()
+    assert not folder.create()
+    assert [path.name for path in Path("runs/a").iterdir()] == ["notes.txt"]
+
+
+def test_resuming():
+    assert plan_folder("new", "", "auto", False).checkpoint is None
+    occupy("runs/a", "checkpoints/last.ckpt", "config.yaml")
+    assert plan_folder("a", "", "auto", False).checkpoint == Path("runs/a/checkpoints/last.ckpt")
+    assert saved_config(parse_arguments(["run=a", "resume=auto", "max_epochs=9"])) == Path("runs/a/config.yaml")
+    assert saved_config(parse_arguments(["run=a", "resume=auto", "experiment=x"])) is None
+    assert saved_config(parse_arguments(["run=a"])) is None
+    with pytest.raises(UserError, match=r"no runs/b/checkpoints/last.ckpt"):
+        plan_folder("b", "", "must", False)
+
+
+def test_a_new_folder_without_a_checkpoint_goes_again():
+    folder = plan_folder("a", "", "never", False)
+    assert folder.create()
+    occupy("runs/a", "config.yaml")
+    assert folder.discard_if_empty_handed(new=True)
+    assert not folder.path.exists()
+    occupy("runs/a", "checkpoints/last.ckpt")
+    assert not folder.discard_if_empty_handed(new=True)

@@ -1,0 +1,179 @@
+"""The whole path through the commands, on a few frames."""
+
+import csv
+import json
+
+import ase.io
+import pytest
+import yaml
+
+from mace_gaunt.cli.main import main
+from mace_gaunt.model.checkpoint import load_model
+from mace_gaunt.simulation.calculator import MaceGauntCalculator
+
+COLUMNS = "split,n_frames,energy_rmse_meV,energy_mae_meV,energy_rmse_meV_per_atom,forces_rmse_meV_A,forces_mae_meV_A"
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_lives_in_one_folder(trained):
+    names = {path.relative_to(trained).as_posix() for path in trained.rglob("*")}
+    assert {
+        "config.yaml",
+        "metrics.csv",
+        "run.json",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "model/model.json",
+        "model/weights.safetensors",
+        "report/metrics.csv",
+        "report/training_curve.png",
+        "report/parity_frames.png",
+    } <= names
+
+
+def test_run_json_says_with_what_and_from_what(trained, data_file):
+    record = json.loads((trained / "run.json").read_text())
+    assert {"versions", "git", "hardware", "seed", "command", "finished"} <= set(record)
+    assert set(record["versions"]) >= {"torch", "mace_gaunt", "python"}
+    assert len(record["data_sha256"][str(data_file)]) == 64
+    assert record["epochs"] == 2
+    assert record["hardware"]["threads"] == 1
+
+
+def test_the_saved_configuration_is_complete(trained):
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert "???" not in (trained / "config.yaml").read_text()
+    assert config["model"]["atomic_numbers"] == [1, 6, 7, 8]
+    assert config["run"] is None
+    assert config["data"]["E0s"] == "isolated"
+
+
+def test_the_model_folder_says_where_it_comes_from(trained):
+    model = load_model(trained / "model")
+    assert model.metadata["choices"]["tensor_product"] == "gaunt"
+    assert model.metadata["training_frames"] == 8
+
+
+def test_the_configuration_runs_again_and_gives_the_same(trained, command):
+    status, _, err = command("train", str(trained / "config.yaml"), "run=again")
+    assert status == 0, err
+    first, again = rows(trained / "report" / "metrics.csv"), rows(trained.__class__("runs/again/report/metrics.csv"))
+    assert first == again
+
+
+def test_validation_writes_nothing(data_file, command, tmp_path):
+    status, out, _ = command("train", f"train_file={data_file}", "debug=fast", "data.valid_size=2", "--validate-only")
+    assert status == 0
+    for text in ("labels found", "E0s (eV): H -10.7", "parameters", "kernel grid", "nothing was written"):
+        assert text in out
+    assert not list(tmp_path.iterdir())
+
+
+def test_evaluate_gives_the_figures_of_the_run(trained, data_file, command, tmp_path):
+    status, out, err = command("evaluate", f"model={trained}", f"test_file={data_file}", "out=report")
+    assert status == 0, err
+    text = (tmp_path / "report" / "metrics.csv").read_text()
+    assert text.splitlines()[0] == COLUMNS
+    assert text.splitlines()[1] in (trained / "report" / "metrics.csv").read_text()
+    assert "frames" in out
+
+
+def test_md_runs_and_reports_its_health(trained, data_file, command, tmp_path):
+    status, out, err = command(
+        "md",
+        f"model={trained / 'model'}",
+        f"structure={data_file}",
+        "out=md",
+        "steps=4",
+        "interval=2",
+        "temperature=50",
+    )
+    assert status == 0, err
+    health = json.loads((tmp_path / "md" / "health.json").read_text())
+    assert (health["steps"], health["temperature_K"], health["finished"]) == (4, 50, True)
+    assert len(ase.io.read(tmp_path / "md" / "trajectory.extxyz", ":")) == 3
+    assert "drift" in out
+
+
+def test_md_and_evaluate_validate_without_writing(trained, data_file, command, tmp_path):
+    assert command("md", f"model={trained}", f"structure={data_file}", "out=md", "--validate-only")[0] == 0
+    assert command("evaluate", f"model={trained}", f"test_file={data_file}", "--validate-only")[0] == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_calculator_reads_the_run(trained, frames):
+    atoms = frames[-1].copy()
+    atoms.calc = MaceGauntCalculator(trained)
+    assert atoms.get_forces().shape == (len(atoms), 3)
+
+
+def test_a_run_goes_on(data_file, command, tmp_path):
+    words = ["debug=fast", f"train_file={data_file}", "data.valid_size=2", "run=a", "resume=auto"]
+    assert command("train", *words)[0] == 0
+    status, out, err = command("train", "run=a", "resume=auto", "max_epochs=3")
+    assert status == 0, err
+    assert "changed on resume: trainer.max_epochs was 2, is 3" in out
+    assert [row["epoch"] for row in rows(tmp_path / "runs" / "a" / "metrics.csv")] == ["1", "2", "3"]
+    record = json.loads((tmp_path / "runs" / "a" / "run.json").read_text())
+    assert (record["epochs"], len(record["resumed"])) == (3, 1)
+    status, _, err = command("train", *words, "num_channels=6")
+    assert status == 2
+    assert "model.num_channels was 4 and is 6 now" in err
+    assert command("train", *words, "max_epochs=3")[0] == 0
+
+
+def test_a_sweep_trains_every_combination(data_file, command, tmp_path):
+    status, out, err = command(
+        "train", "--multirun", "debug=fast", f"train_file={data_file}", "data.valid_size=2", "run=sweep",
+        "tensor_product=gaunt,clebsch_gordan", "lr=0.01,0.001", "max_epochs=1",
+    )  # fmt: skip
+    assert status == 0, err
+    table = rows(tmp_path / "runs" / "sweep" / "sweep.csv")
+    assert [row["overrides"] for row in table] == [
+        f"tensor_product={product} optimizer.lr={lr}" for product in ("gaunt", "clebsch_gordan") for lr in (0.01, 0.001)
+    ]
+    assert (tmp_path / "runs" / "sweep" / "3" / "model" / "model.json").is_file()
+    assert "4 jobs in runs/sweep" in out
+
+
+def test_a_failing_job_does_not_end_the_sweep(data_file, command, tmp_path):
+    status, _, err = command(
+        "train", "--multirun", "debug=fast", f"train_file={data_file}", "run=sweep", "max_epochs=1", "valid_size=20,2"
+    )
+    assert status == 1
+    assert "20 validation frames leave nothing" in err
+    assert (tmp_path / "runs" / "sweep" / "1" / "model" / "model.json").is_file()
+    assert "20 validation frames leave nothing" in (tmp_path / "runs" / "sweep" / "sweep.csv").read_text()
+
+
+def test_what_is_not_finite_leaves_nothing_behind(data_file, command, tmp_path):
+    words = ["debug=fast", f"train_file={data_file}", "data.valid_size=2", "run=a", "lr=1e30"]
+    status, _, err = command("train", *words)
+    assert status == 2
+    assert "loss is" in err
+    assert not (tmp_path / "runs" / "a").exists()
+
+
+@pytest.mark.parametrize("words", [["data=3bpa_xtb"], ["path={file}"], ["{file}", "r_max=3"]])
+def test_inspect(words, data_file, command):
+    status, out, _ = command("data", "inspect", *(word.format(file=data_file) for word in words))
+    assert status == 0
+    assert "forces" in out
+
+
+def test_download_without_a_network_says_what_to_do(command, tmp_path):
+    # Port 9 of this machine answers nobody: no test reaches for the network.
+    status, _, err = command("data", "download", "data=3bpa", "root=there", "address=http://127.0.0.1:9")
+    assert status == 2
+    assert "git clone" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_fault_of_the_program_is_told_as_one(monkeypatch, capsys):
+    monkeypatch.setattr("mace_gaunt.cli.data.run", lambda argv: 1 / 0)
+    assert main(["data"]) == 1
+    assert "fault of mace-gaunt" in capsys.readouterr().err
