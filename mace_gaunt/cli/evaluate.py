@@ -80,7 +80,8 @@ def evaluate(composed: "Composed", validate_only: bool = False) -> list[dict[str
     if config.data is None:
         raise UserError("there is nothing to evaluate on: choose data=NAME, or give test_file=FILE.")
     from mace_gaunt.cli.build import build, is_real_3bpa
-    from mace_gaunt.cli.quiet import quiet, use_machine_well
+    from mace_gaunt.cli.machine import use_machine_well
+    from mace_gaunt.cli.quiet import quiet
     from mace_gaunt.evaluation.report import report
     from mace_gaunt.simulation.loading import open_model
     from mace_gaunt.simulation.output import check_output

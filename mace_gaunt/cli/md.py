@@ -75,7 +75,8 @@ def simulate(config: "DictConfig", validate_only: bool = False) -> dict[str, Any
     require(config, "model", "FOLDER, what a training wrote, such as runs/first")
     require(config, "structure", "FILE with the atoms to start from")
     require(config, "out", "DIR for the trajectory")
-    from mace_gaunt.cli.quiet import quiet, use_machine_well
+    from mace_gaunt.cli.machine import use_machine_well
+    from mace_gaunt.cli.quiet import quiet
     from mace_gaunt.simulation.calculator import MaceGauntCalculator
     from mace_gaunt.simulation.molecular_dynamics import run_md
     from mace_gaunt.simulation.structures import read_structure

@@ -1,6 +1,7 @@
 """What other libraries say that a user of ours cannot act on. Filtered inside the command only, never on import."""
 
 import logging
+import os
 import sys
 import warnings
 from typing import TextIO
@@ -13,6 +14,8 @@ _WARNINGS = (
     r".*torch\.jit.*",
     r".*number of training batches .* is smaller than the logging interval.*",
     r".*Checkpoint directory .* exists and is not empty.*",
+    # What is logged has been summed over all processes before.
+    r".*It is recommended to use `self\.log.*sync_dist=True.*",
     r".*resuming from a checkpoint that ended before the epoch ended.*",
 )
 _CHATTER = (
@@ -66,27 +69,5 @@ def _show_own_log() -> None:
         handler.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(handler)
         log.propagate = False
-    log.setLevel(logging.INFO)
-
-
-def use_machine_well() -> None:
-    """Keep large blocks of memory instead of returning them after each step.
-
-    With glibc's defaults much of a CPU step is page faults: large blocks are mapped and returned each time. Elsewhere
-    than on glibc nothing is changed.
-    """
-    import ctypes
-
-    if not sys.platform.startswith("linux"):
-        return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
-    # Parameters of <malloc.h>; its values are ints, and older glibc refuses a threshold above 32 MiB.
-    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
-    largest = 2**31 - 1
-    if not mallopt(mmap_threshold, largest):
-        mallopt(mmap_threshold, 32 * 2**20)
-    mallopt(trim_threshold, largest)
-    mallopt(top_pad, 256 * 2**20)
+    # Of several processes of one training only the first tells what all of them do.
+    log.setLevel(logging.INFO if os.environ.get("LOCAL_RANK", "0") == "0" else logging.ERROR)

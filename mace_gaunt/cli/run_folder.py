@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from mace_gaunt.cli.aliases import ALIASES
 from mace_gaunt.cli.arguments import Arguments
 from mace_gaunt.errors import UserError, nearest
 
+# How the first process of a training tells the others.
+FOLDER_VARIABLE, CHECKPOINT_VARIABLE = "MACE_GAUNT_RUN_FOLDER", "MACE_GAUNT_RUN_CHECKPOINT"
 RESUME = ("never", "auto", "must")
 # What a training writes; `overwrite=true` removes these and nothing else.
 WRITTEN = ("config.yaml", "run.json", "metrics.csv", "checkpoints", "model", "report", "tensorboard", "wandb")
@@ -95,6 +98,8 @@ def plan_folder(run: str | None, stem: str, resume: str, overwrite: bool) -> Run
     Raises:
         UserError: If the folder is taken, or there is nothing to resume.
     """
+    if rank() > 0:
+        return _shared_plan(run, stem)
     if resume not in RESUME:
         raise UserError(f"resume={resume} is not possible.{nearest(str(resume), RESUME)}")
     if resume != "never" and run is None:
@@ -138,6 +143,30 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     draft = path.with_suffix(".tmp")
     draft.write_text(json.dumps(content, indent=2) + "\n")
     draft.replace(path)
+
+
+def share_plan(folder: RunFolder) -> None:
+    """Tell the processes that Lightning starts for further devices where the run lives.
+
+    Args:
+        folder: The plan of the first process.
+    """
+    os.environ[FOLDER_VARIABLE] = str(folder.path)
+    os.environ[CHECKPOINT_VARIABLE] = str(folder.checkpoint or "")
+
+
+def rank() -> int:
+    """Number of this process among those of one training; the first, 0, writes and prints."""
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+    return int(getattr(rank_zero_only, "rank", 0) or 0)
+
+
+def _shared_plan(run: str | None, stem: str) -> RunFolder:
+    """What the first process has decided; schedulers that start all processes themselves need a `run=NAME`."""
+    path = Path(os.environ.get(FOLDER_VARIABLE) or name_folder(run, stem))
+    checkpoint = os.environ.get(CHECKPOINT_VARIABLE)
+    return RunFolder(path, Path(checkpoint) if checkpoint else None)
 
 
 def check_free(path: Path, overwrite: bool, resume: str) -> None:

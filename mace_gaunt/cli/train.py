@@ -106,8 +106,9 @@ def train(composed: "Composed", validate_only: bool = False) -> float | None:
     import lightning
 
     from mace_gaunt.cli.build import build_data, build_module, build_trainer, check_settings
-    from mace_gaunt.cli.quiet import use_machine_well
+    from mace_gaunt.cli.machine import use_machine_well
     from mace_gaunt.cli.resume import check_resumable
+    from mace_gaunt.cli.run_folder import rank
 
     use_machine_well()
     config = composed.config
@@ -120,6 +121,10 @@ def train(composed: "Composed", validate_only: bool = False) -> float | None:
     module = build_module(config)
     check_resumable(config, folder, composed.request.known)
     trainer = build_trainer(config, folder)
+    if rank() > 0:
+        # One of the further processes of a training on several devices: it computes, and neither writes nor prints.
+        trainer.fit(module, datamodule=data, ckpt_path=folder.checkpoint, weights_only=True)
+        return None
     describe(config, data, module, folder, trainer.strategy.root_device)
     if validate_only:
         print("valid: everything is ready for training; nothing was written")
@@ -143,6 +148,8 @@ def plan_run(composed: "Composed") -> "RunFolder":
 
     config = composed.config
     folder = plan_folder(config.run, default_stem(composed), config.resume, config.overwrite)
+    if config.resume == "auto" and folder.checkpoint is None:
+        print(f"nothing to continue in {folder.path}: a new run begins")
     config.run = str(folder.path) if folder.path.is_absolute() else f"./{folder.path}"
     return folder
 
@@ -221,8 +228,10 @@ def fit_and_report(
         The best validation loss.
     """
     from mace_gaunt.cli.record import begin_record, end_record
+    from mace_gaunt.cli.run_folder import share_plan
 
     new = folder.create()
+    share_plan(folder)
     begin_record(composed, folder, data)
     checkpoint = str(folder.checkpoint) if folder.checkpoint else None
     try:

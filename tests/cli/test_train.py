@@ -2,12 +2,17 @@
 
 import csv
 import json
+import pickle
+from pathlib import Path
 
 import ase.io
 import pytest
 import yaml
 
+from mace_gaunt.cli.arguments import parse_arguments
 from mace_gaunt.cli.main import main
+from mace_gaunt.cli.request import read_request
+from mace_gaunt.cli.sweep import Job
 from mace_gaunt.model.checkpoint import load_model
 from mace_gaunt.simulation.calculator import MaceGauntCalculator
 
@@ -61,7 +66,7 @@ def test_the_model_folder_says_where_it_comes_from(trained):
 def test_the_configuration_runs_again_and_gives_the_same(trained, command):
     status, _, err = command("train", str(trained / "config.yaml"), "run=again")
     assert status == 0, err
-    first, again = rows(trained / "report" / "metrics.csv"), rows(trained.__class__("runs/again/report/metrics.csv"))
+    first, again = rows(trained / "report" / "metrics.csv"), rows(Path("runs/again/report/metrics.csv"))
     assert first == again
 
 
@@ -177,3 +182,8 @@ def test_a_fault_of_the_program_is_told_as_one(monkeypatch, capsys):
     monkeypatch.setattr("mace_gaunt.cli.data.run", lambda argv: 1 / 0)
     assert main(["data"]) == 1
     assert "fault of mace-gaunt" in capsys.readouterr().err
+
+
+def test_a_sweep_can_be_sent_to_other_processes(data_file):
+    request = read_request("train", parse_arguments([f"train_file={data_file}", "seed=0,1"]))
+    assert pickle.loads(pickle.dumps(Job(request, Path("runs/x")))).request == request
