@@ -15,7 +15,7 @@ _MODEL = (
 )
 _DATA = (
     "train_file valid_file test_file valid_fraction valid_size batch_size valid_batch_size max_edges_per_batch "
-    "num_workers E0s isolated_atoms_file energy_key forces_key stress_key config_type_weights"
+    "num_workers max_train_frames E0s isolated_atoms_file energy_key forces_key stress_key config_type_weights"
 )
 
 ALIASES: dict[str, str] = {

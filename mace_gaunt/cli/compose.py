@@ -72,7 +72,7 @@ def compose(request: Request) -> Composed:
     OmegaConf.set_struct(config, False)
     del config["hydra"]
     assert isinstance(choices, dict)
-    return Composed(finish(config, request), own_choices(choices, request), request)
+    return finish(config, choices, request)
 
 
 def register(request: Request) -> None:
@@ -112,15 +112,16 @@ def overrides(request: Request) -> list[str]:
     return result + request.hydra
 
 
-def finish(config: DictConfig, request: Request) -> DictConfig:
+def finish(config: DictConfig, choices: Mapping[Any, Any], request: Request) -> Composed:
     """Take out what is to be removed, unify spellings, check every key.
 
     Args:
-        config: A composed configuration without Hydra's own part.
+        config: A composed configuration without Hydra's own part; changed in place.
+        choices: Hydra's record of choices.
         request: What it was composed from.
 
     Returns:
-        The same configuration, changed in place.
+        The checked configuration.
 
     Raises:
         UserError: At the first wrong key.
@@ -128,7 +129,9 @@ def finish(config: DictConfig, request: Request) -> DictConfig:
     OmegaConf.set_struct(config, False)
     to_plain(config)
     for group in sorted(request.known.groups):
-        if group not in config and group not in WITHOUT_KEY:
+        # `none` switches a group off, also where an experiment has set keys of it. Keys of the user are a mistake then.
+        off = choices.get(group) == "none" and group not in {**request.file_body, **request.body}
+        if group not in WITHOUT_KEY and (group not in config or off):
             config[group] = None
     for key in request.removed:
         _remove(config, key, request)
@@ -137,7 +140,8 @@ def finish(config: DictConfig, request: Request) -> DictConfig:
         config["compile"] = "on" if config["compile"] else "off"
     _check_words(config, request)
     check_keys(config, request.known, request.where)
-    return config
+    own = {group: choices[group] for group in sorted(request.known.groups) if choices.get(group)}
+    return Composed(config, own, request)
 
 
 def _check_words(config: DictConfig, request: Request) -> None:
@@ -220,16 +224,6 @@ def _chosen(request: Request) -> set[str]:
     """Groups that the command line chooses, sweeps included."""
     swept = {text.partition("=")[0] for text in request.sweeps if not text.startswith("++")}
     return set(request.choices) | swept
-
-
-def own_choices(choices: Mapping[Any, Any], request: Request) -> dict[str, Any]:
-    """Hydra's record of choices without its own groups.
-
-    Args:
-        choices: Group -> choice.
-        request: What was composed.
-    """
-    return {group: choices[group] for group in sorted(request.known.groups) if choices.get(group)}
 
 
 def _written(choice: Any) -> str:

@@ -6,6 +6,7 @@ import sys
 import traceback
 
 from mace_gaunt import __version__
+from mace_gaunt.cli.machine import share_processors
 from mace_gaunt.errors import UserError, nearest
 
 VERBS = {
@@ -108,6 +109,7 @@ def _run(argv: list[str]) -> int:
     if "--version" in rest:
         print(f"mace-gaunt {__version__}")
         return 0
+    share_processors()
     return int(module.run(rest))
 
 

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from mace_gaunt.cli.arguments import Arguments
-from mace_gaunt.cli.compose import JOB, Composed, compose, explain, finish, overrides, own_choices, register
+from mace_gaunt.cli.compose import JOB, Composed, compose, explain, finish, overrides, register
 from mace_gaunt.cli.main import report_error
 from mace_gaunt.cli.quiet import quiet
 from mace_gaunt.cli.request import Request, read_request, set_nested
@@ -152,9 +152,7 @@ class Job:
         print(f"\njob {hydra.job.num}: {chosen}", flush=True)
         config = config.copy()
         try:
-            composed = Composed(
-                finish(config, self.request), own_choices(hydra.runtime.choices, self.request), self.request
-            )
+            composed = finish(config, hydra.runtime.choices, self.request)
             config.run = f"./{folder}" if not folder.is_absolute() else str(folder)
             loss = train(composed)
         except Exception as error:

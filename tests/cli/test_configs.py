@@ -68,6 +68,13 @@ def test_arguments_that_no_yaml_writes_are_keys():
     assert (config.data.num_workers, config.model.zbl, config.loss.stress_weight) == (2, True, 1)
 
 
+def test_none_switches_off_what_an_experiment_has_set():
+    assert composed("train", "experiment=quickstart", "stage_two=none").config.stage_two is None
+    assert composed("train", "experiment=quickstart", "stage_two=null").config.stage_two is None
+    with pytest.raises(UserError, match="stage_two is off"):
+        composed("train", "stage_two.lr=0.1")
+
+
 def test_several_loggers_are_chosen_by_a_list():
     assert set(composed("train", "logger=[wandb,tensorboard]").config.logger) == {"wandb", "tensorboard"}
 
