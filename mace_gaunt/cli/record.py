@@ -43,14 +43,14 @@ def begin_record(composed: "Composed", folder: RunFolder, data: "AtomsDataModule
     config.run, config.resume, config.overwrite = None, "never", False
     text = complete_text(config, composed.request.known, f"{header}\nchosen: {chosen or composed.request.file}")
     (folder.path / "config.yaml").write_text(text)
-    session = {"started": now(), "command": ["mace-gaunt", *sys.argv[1:]], "directory": str(Path.cwd())}
+    start = {"started": now(), "command": ["mace-gaunt", *sys.argv[1:]], "directory": str(Path.cwd())}
     before = read_record(folder.path)
     if folder.checkpoint and before:
-        write_json(folder.path / RECORD, {**before, "resumed": [*before.get("resumed", []), session]})
+        write_json(folder.path / RECORD, {**before, "resumed": [*before.get("resumed", []), start]})
         return
     record = {
         "id": run_id(folder),
-        **session,
+        **start,
         "choices": composed.choices,
         "seed": composed.config.seed,
         "versions": versions(),
