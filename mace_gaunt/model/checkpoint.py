@@ -99,7 +99,7 @@ def load_model(
         folder: The folder that `save_model` wrote.
         dtype: "float32" or "float64"; the precision it was saved in when None.
         device: Where the model goes.
-        kernel: Kernel of every product that has one of this name; each product's default when None.
+        kernel: Kernel of every product that has one of this name; each product's default when None or "auto".
 
     Returns:
         The potential in eval mode, `metadata` filled.
@@ -112,15 +112,18 @@ def load_model(
     if dtype is not None and dtype not in DTYPES:
         raise UserError(f"unknown dtype '{dtype}'.{nearest(dtype, DTYPES)}")
     try:
-        model = build_model(description, kernel)
-        weights = load_file(folder / WEIGHTS)
+        # The random weights that are overwritten here must not advance the caller's random numbers.
+        with torch.random.fork_rng(devices=[]):
+            model = build_model(description, None if kernel == "auto" else kernel)
         model.to(DTYPES[description["dtype"]])
-        model.load_state_dict(weights)
+        model.load_state_dict(load_file(folder / WEIGHTS))
+        model.metadata = description["metadata"]
+    except UserError:
+        raise
     except FileNotFoundError as error:
         raise UserError(f"{folder} has no {WEIGHTS}: the model folder is incomplete") from error
-    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{folder} is damaged: {error}") from error
-    model.metadata = description["metadata"]
     model.to(device=device, dtype=DTYPES[dtype] if dtype else model.dtype)
     return model.eval()
 

@@ -78,10 +78,10 @@ class GauntEdgeProduct(EdgeProduct):
         super().__init__(l_in, l_edge, l_out, kernel)
         self.num_paths_out = (1,) * (l_out + 1)
         self.weight_numel = l_edge + 1
-        normalizers = edge_normalizers(l_in, l_edge, l_out)
         if l_in == 0:
             self.kernel = ScalarInputKernel(l_edge, l_out)
         else:
+            normalizers = edge_normalizers(l_in, l_edge, l_out)
             self.kernel = self.KERNELS[self.kernel_name](l_in, l_edge, l_out, normalizers)
 
 

@@ -65,6 +65,8 @@ def test_kernel_by_name(folder):
         (lambda path: edit(path, schema_version=99), "schema version 99"),
         (lambda path: edit(path, edge_product={"family": "gant", "options": {}}), "Did you mean 'gaunt'"),
         (lambda path: edit(path, hyperparameters={"r_max": 5}), "damaged"),
+        (lambda path: change_hyperparameter(path, r_max=-1.0), "damaged: r_max must be positive"),
+        (lambda path: drop(path, "metadata"), "damaged: 'metadata'"),
     ],
 )
 def test_a_bad_folder_is_refused_with_the_reason(folder, tmp_path, damage, message):
@@ -78,6 +80,24 @@ def test_a_bad_folder_is_refused_with_the_reason(folder, tmp_path, damage, messa
 def edit(path, **changes):
     file = path / "model.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def change_hyperparameter(path, **changes):
+    description = json.loads((path / "model.json").read_text())
+    edit(path, hyperparameters=description["hyperparameters"] | changes)
+
+
+def drop(path, key):
+    file = path / "model.json"
+    description = json.loads(file.read_text())
+    del description[key]
+    file.write_text(json.dumps(description))
+
+
+def test_loading_leaves_the_random_numbers_alone(folder):
+    before = torch.get_rng_state()
+    load_model(folder, kernel="auto")
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_unknown_dtype(folder):
