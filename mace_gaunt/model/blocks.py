@@ -11,10 +11,13 @@ from torch import Tensor, nn
 
 from mace_gaunt.model.radial import MLP
 from mace_gaunt.so3.layout import degree_slice
+from mace_gaunt.so3.linear import EquivariantLinear
 from mace_gaunt.tensor_products.contracts import EdgeProduct, NodeProduct
 
-EdgeProductFactory = Callable[[int, int, int], EdgeProduct]
-NodeProductFactory = Callable[[int, int, int, int, int], NodeProduct]
+EdgeProductFactory = Callable[..., EdgeProduct]
+"""Called with l_in, l_edge, l_out and the keywords num_channels, pseudo_in."""
+NodeProductFactory = Callable[..., NodeProduct]
+"""Called with l_in, l_out, correlation, num_elements, num_channels and the keyword pseudo_in."""
 
 
 class ElementEmbedding(nn.Module):
@@ -34,32 +37,6 @@ class ElementEmbedding(nn.Module):
         return (self.weight * self.weight.shape[0] ** -0.5)[node_types][:, None]
 
 
-class EquivariantLinear(nn.Module):
-    """One matrix per degree; mixes channels and the path copies of a degree, never components.
-
-    Args:
-        num_paths: Copies of each degree in the input, length l_max + 1; rows are ordered by degree, m, path.
-        channels_in: Channels of the input.
-        channels_out: Channels of the output.
-    """
-
-    def __init__(self, num_paths: Sequence[int], channels_in: int, channels_out: int) -> None:
-        super().__init__()
-        self.num_paths = tuple(num_paths)
-        self.row_counts = [(2 * degree + 1) * paths for degree, paths in enumerate(self.num_paths)]
-        widths = [paths * channels_in for paths in self.num_paths]
-        self.weight = nn.ParameterList([nn.Parameter(torch.randn(width, channels_out)) for width in widths])
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Shape [n, sum of (2l+1) num_paths[l], channels_in] to [n, (l_max+1)^2, channels_out]."""
-        results = []
-        for degree, block in enumerate(features.split(self.row_counts, dim=1)):
-            weight = self.weight[degree]
-            rows = block.reshape(-1, 2 * degree + 1, weight.shape[0])
-            results.append(rows @ (weight * weight.shape[0] ** -0.5))
-        return torch.cat(results, dim=1)
-
-
 class ElementLinear(nn.Module):
     """A linear map per degree and element: the skip connection of the residual interaction.
 
@@ -70,18 +47,25 @@ class ElementLinear(nn.Module):
         l_out: Largest degree of the output; degrees above l_in are zero.
         num_channels: Channels of input and output.
         num_elements: Number of elements.
+        pseudo: Whether input and output have the parity axis.
     """
 
-    def __init__(self, l_in: int, l_out: int, num_channels: int, num_elements: int) -> None:
+    def __init__(self, l_in: int, l_out: int, num_channels: int, num_elements: int, *, pseudo: bool = False) -> None:
         super().__init__()
-        self.l_out = l_out
+        self.l_out, self.pseudo = l_out, pseudo
+        parities = (2,) if pseudo else ()
         degrees = min(l_in, l_out) + 1
-        self.weight = nn.Parameter(torch.randn(degrees, num_elements, num_channels, num_channels))
+        self.weight = nn.Parameter(torch.randn(*parities, degrees, num_elements, num_channels, num_channels))
 
     def forward(self, features: Tensor, node_types: Tensor) -> Tensor:
-        """Shape [n_nodes, (l_in+1)^2, C] to [n_nodes, (l_out+1)^2, C]."""
-        degrees, num_elements, channels, _ = self.weight.shape
-        weight = (self.weight * (num_elements * channels) ** -0.5).flatten(1, 2)
+        """Shape [n_nodes, (2,) (l_in+1)^2, C] to [n_nodes, (2,) (l_out+1)^2, C]."""
+        if not self.pseudo:
+            return self._mix(features, node_types, self.weight)
+        return torch.stack([self._mix(features[:, i], node_types, self.weight[i]) for i in (0, 1)], dim=1)
+
+    def _mix(self, features: Tensor, node_types: Tensor, weight: Tensor) -> Tensor:
+        degrees, num_elements, channels, _ = weight.shape
+        weight = (weight * (num_elements * channels) ** -0.5).flatten(1, 2)
         one_hot = nn.functional.one_hot(node_types, num_elements).to(features.dtype)
         spread = (one_hot[:, None, :, None] * features[:, : degrees**2, None, :]).flatten(2)
         blocks = [spread[:, degree_slice(degree)] @ weight[degree] for degree in range(degrees)]
@@ -95,7 +79,7 @@ class Interaction(nn.Module):
     """Residual interaction: Linear, edge product with radial weights, Linear; and the element-dependent skip.
 
     Args:
-        edge_product: Factory of the edge product, called with l_in, l_edge, l_out.
+        edge_product: Factory of the edge product.
         l_in: Largest degree of the node features.
         l_edge: Largest degree of the edge harmonics (max_ell), also of the messages.
         l_skip: Largest degree of the skip connection, that of the node product after it.
@@ -104,6 +88,7 @@ class Interaction(nn.Module):
         radial_widths: Width of the radial basis and of the hidden layers.
         gate: Activation of the radial network.
         avg_num_neighbors: Messages are divided by it.
+        pseudo_in: Whether the node features have the parity axis.
     """
 
     def __init__(
@@ -117,15 +102,19 @@ class Interaction(nn.Module):
         radial_widths: Sequence[int],
         gate: str,
         avg_num_neighbors: float,
+        *,
+        pseudo_in: bool = False,
     ) -> None:
         super().__init__()
         self.avg_num_neighbors = avg_num_neighbors
-        self.linear_up = EquivariantLinear((1,) * (l_in + 1), num_channels, num_channels)
-        self.edge_product = edge_product(l_in, l_edge, l_edge)
+        self.linear_up = EquivariantLinear((1,) * (l_in + 1), num_channels, num_channels, pseudo=pseudo_in)
+        self.edge_product = edge_product(l_in, l_edge, l_edge, num_channels=num_channels, pseudo_in=pseudo_in)
+        self.pseudo_out = self.edge_product.pseudo_out
         weight_numel = self.edge_product.weight_numel
         self.radial_mlp = MLP([*radial_widths, weight_numel * num_channels], gate)
-        self.linear = EquivariantLinear(self.edge_product.num_paths_out, num_channels, num_channels)
-        self.skip = ElementLinear(l_in, l_skip, num_channels, num_elements)
+        num_paths = self.edge_product.num_paths_out
+        self.linear = EquivariantLinear(num_paths, num_channels, num_channels, pseudo=self.pseudo_out)
+        self.skip = ElementLinear(l_in, l_skip, num_channels, num_elements, pseudo=pseudo_in)
 
     def forward(
         self, node_feats: Tensor, node_types: Tensor, edge_attrs: Tensor, edge_feats: Tensor, edge_index: Tensor
@@ -133,14 +122,15 @@ class Interaction(nn.Module):
         """Messages and skip connection.
 
         Args:
-            node_feats: Shape [n_nodes, (l_in+1)^2, C].
+            node_feats: Shape [n_nodes, (l_in+1)^2, C]; [n_nodes, 2, (l_in+1)^2, C] if `pseudo_in`.
             node_types: Shape [n_nodes].
             edge_attrs: Harmonics, shape [n_edges, (l_edge+1)^2].
             edge_feats: Radial basis, shape [n_edges, num_bessel].
             edge_index: Shape [2, n_edges].
 
         Returns:
-            A, shape [n_nodes, (l_edge+1)^2, C], and the skip, shape [n_nodes, (l_skip+1)^2, C].
+            A, shape [n_nodes, (l_edge+1)^2, C], and the skip, shape [n_nodes, (l_skip+1)^2, C]; A with the parity axis
+            if `pseudo_out`, the skip if `pseudo_in`.
         """
         weights = self.radial_mlp(edge_feats).unflatten(1, (self.edge_product.weight_numel, -1))
         messages = self.edge_product(self.linear_up(node_feats), edge_attrs, weights, edge_index)
@@ -151,12 +141,13 @@ class Product(nn.Module):
     """Node product, Linear, plus the skip connection: the features of the next layer.
 
     Args:
-        node_product: Factory, called with l_in, l_out, correlation, num_elements, num_channels.
+        node_product: Factory of the node product.
         l_in: Largest degree of A.
         l_out: Largest degree of the result.
         correlation: Highest order.
         num_elements: Number of elements.
         num_channels: Channels.
+        pseudo_in: Whether A has the parity axis.
     """
 
     def __init__(
@@ -167,15 +158,28 @@ class Product(nn.Module):
         correlation: int,
         num_elements: int,
         num_channels: int,
+        *,
+        pseudo_in: bool = False,
     ) -> None:
         super().__init__()
-        self.node_product = node_product(l_in, l_out, correlation, num_elements, num_channels)
-        self.linear = EquivariantLinear((1,) * (l_out + 1), num_channels, num_channels)
+        self.node_product = node_product(l_in, l_out, correlation, num_elements, num_channels, pseudo_in=pseudo_in)
+        self.pseudo_out = self.node_product.pseudo_out
+        self.linear = EquivariantLinear((1,) * (l_out + 1), num_channels, num_channels, pseudo=self.pseudo_out)
 
     def forward(self, messages: Tensor, skip: Tensor, node_types: Tensor) -> Tensor:
-        """Shape [n_nodes, (l_in+1)^2, C] and skip [n_nodes, (l_out+1)^2, C] to [n_nodes, (l_out+1)^2, C]."""
-        result: Tensor = self.linear(self.node_product(messages, node_types)) + skip
-        return result
+        """A [n_nodes, (l_in+1)^2, C] and skip [n_nodes, (l_out+1)^2, C] to [n_nodes, (l_out+1)^2, C].
+
+        A has the parity axis if `pseudo_in`, the result if `pseudo_out`; the skip may lack it: it is natural then.
+        """
+        result: Tensor = self.linear(self.node_product(messages, node_types))
+        if result.dim() == skip.dim():
+            return result + skip
+        return torch.stack([result[:, 0] + skip, result[:, 1]], dim=1)
+
+
+def natural_scalars(node_feats: Tensor) -> Tensor:
+    """The even scalars, shape [n_nodes, C], of features with or without the parity axis."""
+    return node_feats[:, 0] if node_feats.dim() == 3 else node_feats[:, 0, 0]
 
 
 class LinearReadout(nn.Module):
@@ -190,8 +194,8 @@ class LinearReadout(nn.Module):
         self.weight = nn.Parameter(torch.randn(num_channels))
 
     def forward(self, node_feats: Tensor) -> Tensor:
-        """Shape [n_nodes, components, C] to [n_nodes]."""
-        return node_feats[:, 0] @ (self.weight * self.weight.shape[0] ** -0.5)
+        """Shape [n_nodes, (2,) components, C] to [n_nodes]."""
+        return natural_scalars(node_feats) @ (self.weight * self.weight.shape[0] ** -0.5)
 
 
 class MLPReadout(nn.Module):
@@ -208,6 +212,6 @@ class MLPReadout(nn.Module):
         self.mlp = MLP([num_channels, width, 1], gate)
 
     def forward(self, node_feats: Tensor) -> Tensor:
-        """Shape [n_nodes, components, C] to [n_nodes]."""
-        result: Tensor = self.mlp(node_feats[:, 0])[:, 0]
+        """Shape [n_nodes, (2,) components, C] to [n_nodes]."""
+        result: Tensor = self.mlp(natural_scalars(node_feats))[:, 0]
         return result

@@ -36,8 +36,8 @@ class MACE(nn.Module):
         radial_MLP: Hidden widths of the radial networks.
         MLP_irreps: Hidden scalars of the last readout, as "16x0e".
         gate: Activation: silu, tanh, sigmoid, gelu.
-        edge_product: Factory of the edge products, called with l_in, l_edge, l_out.
-        node_product: Factory of the node products, called with l_in, l_out, correlation, num_elements, num_channels.
+        edge_product: Factory of the edge products (`EdgeProductFactory`).
+        node_product: Factory of the node products (`NodeProductFactory`).
         zbl: Whether to add the ZBL repulsion.
         atomic_numbers: Elements, ascending; `node_types` index into them.
         E0s: Energy of each isolated element (eV).
@@ -105,23 +105,34 @@ class MACE(nn.Module):
         self.embedding = ElementEmbedding(num_elements, num_channels)
         self.radial_basis = BesselBasis(self.r_max, num_bessel, num_polynomial_cutoff)
         self.interactions, self.products, self.readouts = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        pseudo = False
         for layer in range(num_interactions):
             last = layer + 1 == num_interactions
             l_in, l_out = (0 if layer == 0 else max_L), (0 if last else max_L)
-            self.interactions.append(
-                Interaction(
-                    edge_product,
-                    l_in,
-                    max_ell,
-                    l_out,
-                    num_channels,
-                    num_elements,
-                    [num_bessel, *radial_MLP],
-                    gate,
-                    avg_num_neighbors,
-                )
+            interaction = Interaction(
+                edge_product,
+                l_in,
+                max_ell,
+                l_out,
+                num_channels,
+                num_elements,
+                [num_bessel, *radial_MLP],
+                gate,
+                avg_num_neighbors,
+                pseudo_in=pseudo,
             )
-            self.products.append(Product(node_product, max_ell, l_out, correlation, num_elements, num_channels))
+            product = Product(
+                node_product,
+                max_ell,
+                l_out,
+                correlation,
+                num_elements,
+                num_channels,
+                pseudo_in=interaction.pseudo_out,
+            )
+            self.interactions.append(interaction)
+            self.products.append(product)
+            pseudo = product.pseudo_out
             width = scalar_width(MLP_irreps)
             self.readouts.append(MLPReadout(num_channels, width, gate) if last else LinearReadout(num_channels))
         self.zbl = ZBLRepulsion(self.atomic_numbers, num_polynomial_cutoff) if zbl else None

@@ -4,8 +4,34 @@ Component k = l^2 + l + m, with m = -l..l in e3nn's order (l = 1 is x, y, z). Ev
 channels and natural parity (-1)^l.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+Degrees = int | Sequence[int]
+"""All degrees 0..l_max as one number, or the ascending degrees themselves: 3 is short for (0, 1, 2, 3)."""
+
+
+def degree_tuple(degrees: Degrees, name: str = "degrees") -> tuple[int, ...]:
+    """The degrees, one by one.
+
+    Args:
+        degrees: A largest degree, or ascending degrees.
+        name: What they are called in the message.
+
+    Raises:
+        ValueError: If they are negative, empty or not ascending.
+    """
+    found = tuple(range(degrees + 1)) if isinstance(degrees, int) else tuple(degrees)
+    if not found or min(found) < 0 or list(found) != sorted(set(found)):
+        raise ValueError(f"{name} is a degree of at least 0, or ascending degrees; found {degrees}")
+    return found
+
+
+def degree_components(degrees: Sequence[int]) -> Tensor:
+    """Where the components of some degrees lie in the layout of all degrees 0..max, shape [num_rows], int64."""
+    return torch.cat([torch.arange(degree**2, (degree + 1) ** 2) for degree in degrees])
 
 
 def num_components(l_max: int) -> int:

@@ -6,32 +6,45 @@ those anyway. The weights factor: w(l1) and w(l3) lie in the Linears around the 
 """
 
 import math
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from mace_gaunt.so3.coefficients import gaunt_amplitude
+from mace_gaunt.so3.layout import Degrees
 from mace_gaunt.so3.quadrature import analysis_matrix, smallest_rule, synthesis_matrix
-from mace_gaunt.tensor_products.contracts import EdgeProduct, NodeProduct
-from mace_gaunt.tensor_products.kernels.gaunt_grid import GridEdgeKernel, GridNodeKernel
+from mace_gaunt.tensor_products.contracts import (
+    EdgeProduct,
+    FeatureProduct,
+    NodeProduct,
+    check_reached,
+    count_paths,
+    coupled_paths,
+)
+from mace_gaunt.tensor_products.kernels.gaunt_grid import GridEdgeKernel, GridFeatureKernel, GridNodeKernel
 from mace_gaunt.tensor_products.kernels.scalar_input import ScalarInputKernel
 
+NO_ODD_PATH = (
+    "its couplings have an even l1 + l2 + l3, and no such triangle of the given degrees ends there; "
+    "families 'vector_gaunt', 'matrix' and 'clebsch_gordan' have odd ones"
+)
 
-def edge_normalizers(l_in: int, l_edge: int, l_out: int) -> list[float]:
-    """Factor of each output degree that gives unit variance for unit-variance features, harmonics and weights.
+
+def normalizers(degrees_x: Sequence[int], degrees_y: Sequence[int], degrees_out: Sequence[int]) -> list[float]:
+    """Factor of each output degree that gives unit variance for unit-variance inputs (and weights).
 
     A component of degree l has variance sum over (l1, l2) of kappa^2 / (2l+1), with kappa the amplitude of
     `gaunt_amplitude`.
 
     Returns:
-        Factors, length l_out + 1.
+        Factors, one per output degree.
     """
     factors = []
-    for l3 in range(l_out + 1):
-        variance = sum(
-            gaunt_amplitude(l1, l2, l3) ** 2 / (2 * l3 + 1) for l1 in range(l_in + 1) for l2 in range(l_edge + 1)
-        )
+    for l3 in degrees_out:
+        amplitudes = [gaunt_amplitude(l1, l2, l3) for l1 in degrees_x for l2 in degrees_y]
+        variance = sum(amplitude**2 for amplitude in amplitudes) / (2 * l3 + 1)
         factors.append(1.0 / math.sqrt(variance))
     return factors
 
@@ -68,21 +81,59 @@ def power_covariance(rho: Tensor, variance: Tensor, order: int) -> Tensor:
     return total
 
 
+class GauntFeatureProduct(FeatureProduct):
+    """Feature product of the Gaunt family: one copy of each degree.
+
+    Args:
+        degrees_x: Degrees of the first feature: a largest degree, or ascending degrees.
+        degrees_y: Degrees of the second.
+        degrees_out: Degrees of the result.
+        kernel: How it is computed.
+
+    Raises:
+        ValueError: If a degree is out of reach, or there is no such kernel.
+    """
+
+    family = "gaunt"
+    KERNELS: ClassVar = {"grid": GridFeatureKernel}
+
+    def __init__(self, degrees_x: Degrees, degrees_y: Degrees, degrees_out: Degrees, kernel: str = "auto") -> None:
+        super().__init__(degrees_x, degrees_y, degrees_out)
+        paths = coupled_paths(self.degrees_x, self.degrees_y, self.degrees_out)
+        check_reached(self.family, count_paths(paths, self.degrees_out), self.degrees_out, NO_ODD_PATH)
+        self.num_paths_out = (1,) * len(self.degrees_out)
+        self.choose_kernel(kernel)
+
+    def build_kernel(self, name: str) -> Any:
+        degrees = self.degrees_x, self.degrees_y, self.degrees_out
+        return self.KERNELS[name](*degrees, normalizers(*degrees))
+
+
 class GauntEdgeProduct(EdgeProduct):
     """Edge product of the Gaunt family: one copy of each degree, one weight per harmonic degree and channel."""
 
     family = "gaunt"
     KERNELS: ClassVar = {"grid": GridEdgeKernel}
 
-    def __init__(self, l_in: int, l_edge: int, l_out: int, kernel: str = "auto") -> None:
-        super().__init__(l_in, l_edge, l_out, kernel)
-        self.num_paths_out = (1,) * (l_out + 1)
-        self.weight_numel = l_edge + 1
-        if l_in == 0:
-            self.kernel = ScalarInputKernel(l_edge, l_out)
-        else:
-            normalizers = edge_normalizers(l_in, l_edge, l_out)
-            self.kernel = self.KERNELS[self.kernel_name](l_in, l_edge, l_out, normalizers)
+    def __init__(
+        self,
+        l_in: int,
+        l_edge: int,
+        l_out: int,
+        kernel: str = "auto",
+        *,
+        num_channels: int | None = None,
+        pseudo_in: bool = False,
+    ) -> None:
+        super().__init__(l_in, l_edge, l_out, num_channels=num_channels, pseudo_in=pseudo_in)
+        self.announce((1,) * (l_out + 1), l_edge + 1)
+        self.choose_kernel(kernel)
+
+    def build_kernel(self, name: str) -> Any:
+        if self.l_in == 0:
+            return ScalarInputKernel(self.l_edge, self.l_out)
+        degrees = [range(l + 1) for l in (self.l_in, self.l_edge, self.l_out)]
+        return self.KERNELS[name](self.l_in, self.l_edge, self.l_out, normalizers(*degrees))
 
 
 class GauntNodeProduct(NodeProduct):
@@ -92,15 +143,26 @@ class GauntNodeProduct(NodeProduct):
     KERNELS: ClassVar = {"grid": GridNodeKernel}
 
     def __init__(
-        self, l_in: int, l_out: int, correlation: int, num_elements: int, num_channels: int, kernel: str = "auto"
+        self,
+        l_in: int,
+        l_out: int,
+        correlation: int,
+        num_elements: int,
+        num_channels: int,
+        kernel: str = "auto",
+        *,
+        pseudo_in: bool = False,
     ) -> None:
-        super().__init__(l_in, l_out, correlation, num_elements, num_channels, kernel)
-        normalizers = power_normalizers(l_in, l_out, correlation) / math.sqrt(correlation)
-        self.kernel = self.KERNELS[self.kernel_name](l_in, l_out, correlation, normalizers)
+        super().__init__(l_in, l_out, correlation, num_elements, num_channels, pseudo_in=pseudo_in)
+        self.choose_kernel(kernel)
         self.weight = nn.Parameter(torch.randn(num_elements, correlation, l_out + 1, num_channels))
         self.degree_sizes = [2 * degree + 1 for degree in range(l_out + 1)]
 
-    def forward(self, node_feats: Tensor, node_types: Tensor) -> Tensor:
+    def build_kernel(self, name: str) -> Any:
+        factors = power_normalizers(self.l_in, self.l_out, self.correlation) / math.sqrt(self.correlation)
+        return self.KERNELS[name](self.l_in, self.l_out, self.correlation, factors)
+
+    def natural(self, node_feats: Tensor, node_types: Tensor) -> Tensor:
         orders = self.kernel(node_feats)
         weights = self.weight[node_types].transpose(0, 1)
         blocks = orders.split(self.degree_sizes, dim=2)

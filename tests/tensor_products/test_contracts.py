@@ -170,13 +170,13 @@ def test_unknown_kernel_names_the_nearest():
 def test_gaunt_edge_product_is_clebsch_gordan_with_factorised_weights():
     """Path weights kappa(l1,l2,l3) w(l2), path copies summed: the Gaunt product, to 1e-10."""
     from mace_gaunt.so3.coefficients import gaunt_amplitude
-    from mace_gaunt.tensor_products.gaunt import edge_normalizers
+    from mace_gaunt.tensor_products.gaunt import normalizers
 
     for l_in, l_edge, l_out in itertools.product((1, 2), (2, 3), (1, 3)):
         gaunt, full = GauntEdgeProduct(l_in, l_edge, l_out).double(), ClebschGordanEdgeProduct(l_in, l_edge, l_out)
         feats, directions, weights, edge_index = edge_inputs(l_in, l_edge, gaunt.weight_numel)
         attrs = spherical_harmonics(directions, l_edge)
-        norm = edge_normalizers(l_in, l_edge, l_out)
+        norm = normalizers(range(l_in + 1), range(l_edge + 1), range(l_out + 1))
         amplitude = [gaunt_amplitude(*path) / (2 * path[2] + 1) ** 0.5 * norm[path[2]] for path in full.paths]
         path_weights = torch.stack([a * weights[:, p[1]] for a, p in zip(amplitude, full.paths, strict=True)], dim=1)
         result = full.double()(feats, attrs, path_weights, edge_index)

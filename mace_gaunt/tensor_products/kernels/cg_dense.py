@@ -1,5 +1,6 @@
 """Clebsch-Gordan products as dense matrix products."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,11 +8,72 @@ import torch
 from torch import Tensor
 
 from mace_gaunt.so3.coefficients import wigner_3j
-from mace_gaunt.so3.layout import degree_slice, num_components
+from mace_gaunt.so3.layout import num_components
+from mace_gaunt.so3.maps import apply_matrix
 from mace_gaunt.so3.symmetric import SymmetricBasis, symmetric_bases
 from mace_gaunt.so3.tables import TableModule
 from mace_gaunt.so3.tracing import being_traced
-from mace_gaunt.tensor_products.contracts import EdgeKernel
+from mace_gaunt.tensor_products.contracts import EdgeKernel, Path
+
+
+def coupling_tensor(degrees_x: Sequence[int], degrees_y: Sequence[int], paths: Sequence[Path]) -> Tensor:
+    """All 3j tensors of some paths in one, component-normalised: unit variance in, unit variance out.
+
+    Args:
+        degrees_x: Degrees of the first factor.
+        degrees_y: Degrees of the second.
+        paths: Triples (l1, l2, l3), ordered by l3.
+
+    Returns:
+        Shape [rows, sum of 2l+1 over degrees_x, over degrees_y], rows by l3, m, path; float64.
+    """
+    start_x, start_y = block_starts(degrees_x), block_starts(degrees_y)
+    sizes = [sum(2 * l + 1 for l in degrees) for degrees in (degrees_x, degrees_y)]
+    blocks = [torch.zeros(0, *sizes, dtype=torch.float64)]
+    for l3 in sorted({path[2] for path in paths}):
+        members = [path for path in paths if path[2] == l3]
+        block = torch.zeros(2 * l3 + 1, len(members), *sizes, dtype=torch.float64)
+        for position, (l1, l2, _) in enumerate(members):
+            tensor = torch.from_numpy(wigner_3j(l1, l2, l3).copy()) * (2 * l3 + 1) ** 0.5
+            where_x = slice(start_x[l1], start_x[l1] + 2 * l1 + 1)
+            where_y = slice(start_y[l2], start_y[l2] + 2 * l2 + 1)
+            block[:, position, where_x, where_y] = tensor.permute(2, 0, 1)
+        blocks.append(block.flatten(0, 1))
+    return torch.cat(blocks)
+
+
+def block_starts(degrees: Sequence[int]) -> dict[int, int]:
+    """First row of each degree."""
+    ends = [0, *itertools.accumulate(2 * degree + 1 for degree in degrees)]
+    return dict(zip(degrees, ends, strict=False))
+
+
+def row_paths(paths: Sequence[Path]) -> list[int]:
+    """Index of the path that each row belongs to; rows by l3, m, path."""
+    owners: list[int] = []
+    for l3 in sorted({path[2] for path in paths}):
+        owners += [index for index, path in enumerate(paths) if path[2] == l3] * (2 * l3 + 1)
+    return owners
+
+
+class DenseFeatureKernel(TableModule):
+    """All products of two components, then one matrix product.
+
+    Args:
+        degrees_x: Degrees of the first feature.
+        degrees_y: Degrees of the second.
+        paths: Triples (l1, l2, l3), ordered by l3; rows come out by l3, then m, then path.
+    """
+
+    coupling: Tensor
+
+    def __init__(self, degrees_x: Sequence[int], degrees_y: Sequence[int], paths: Sequence[Path]) -> None:
+        super().__init__()
+        self.register_table("coupling", coupling_tensor(degrees_x, degrees_y, paths).flatten(1))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Shapes as in `FeatureProduct.forward`, natural features."""
+        return apply_matrix(self.coupling, (x[:, :, None] * y[:, None]).flatten(1, 2))
 
 
 class DenseEdgeKernel(EdgeKernel):
@@ -26,22 +88,13 @@ class DenseEdgeKernel(EdgeKernel):
     coupling: Tensor
     path_of_row: Tensor
 
-    def __init__(self, l_in: int, l_edge: int, paths: Sequence[tuple[int, int, int]]) -> None:
+    def __init__(self, l_in: int, l_edge: int, paths: Sequence[Path]) -> None:
         super().__init__()
         self.num_in = num_components(l_in)
-        blocks, owners = [], []
-        for l3 in sorted({path[2] for path in paths}):
-            members = [index for index, path in enumerate(paths) if path[2] == l3]
-            block = torch.zeros(2 * l3 + 1, len(members), self.num_in, num_components(l_edge), dtype=torch.float64)
-            for position, index in enumerate(members):
-                l1, l2, _ = paths[index]
-                tensor = torch.from_numpy(wigner_3j(l1, l2, l3).copy()) * (2 * l3 + 1) ** 0.5
-                block[:, position, degree_slice(l1), degree_slice(l2)] = tensor.permute(2, 0, 1)
-            blocks.append(block.flatten(0, 1))
-            owners += members * (2 * l3 + 1)
+        coupling = coupling_tensor(range(l_in + 1), range(l_edge + 1), paths)
         # [(row, component in), harmonic] for one GEMM over all edges
-        self.register_table("coupling", torch.cat(blocks).flatten(0, 1))
-        self.register_buffer("path_of_row", torch.tensor(owners), persistent=False)
+        self.register_table("coupling", coupling.flatten(0, 1))
+        self.register_buffer("path_of_row", torch.tensor(row_paths(paths)), persistent=False)
 
     def couple(self, node_feats: Tensor, edge_attrs: Tensor, weights: Tensor) -> Tensor:
         """Per edge, shape [n_edges, rows, C]."""

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mace_gaunt.so3.layout import degree_of_component, degree_slice, num_components
+from mace_gaunt.so3.layout import degree_components, degree_of_component, degree_slice, num_components
+from mace_gaunt.so3.maps import apply_matrix
 from mace_gaunt.so3.quadrature import analysis_matrix, smallest_rule, synthesis_matrix
 from mace_gaunt.so3.scatter import scatter_sum
 from mace_gaunt.so3.tables import TableModule
@@ -61,6 +62,40 @@ class GridEdgeKernel(EdgeKernel):
         sender, receiver = edge_index[0], edge_index[1]
         values = self.edge_filter(edge_attrs, weights) * (self.synthesis @ node_feats)[sender]
         return self.analysis @ scatter_sum(values, receiver, node_feats.shape[0])
+
+
+class GridFeatureKernel(TableModule):
+    """Two features multiplied pointwise on the smallest grid that is exact.
+
+    Args:
+        degrees_x: Degrees of the first feature.
+        degrees_y: Degrees of the second.
+        degrees_out: Degrees of the result.
+        normalizers: Factor of each output degree.
+    """
+
+    synthesis_x: Tensor
+    synthesis_y: Tensor
+    analysis: Tensor
+
+    def __init__(
+        self,
+        degrees_x: Sequence[int],
+        degrees_y: Sequence[int],
+        degrees_out: Sequence[int],
+        normalizers: Sequence[float],
+    ) -> None:
+        super().__init__()
+        rule = smallest_rule(max(degrees_x) + max(degrees_y) + max(degrees_out))
+        for name, degrees in (("synthesis_x", degrees_x), ("synthesis_y", degrees_y)):
+            self.register_table(name, synthesis_matrix(rule, max(degrees))[:, degree_components(degrees)])
+        factors = torch.tensor(normalizers, dtype=torch.float64).repeat_interleave(2 * torch.tensor(degrees_out) + 1)
+        analysis = analysis_matrix(rule, max(degrees_out))[degree_components(degrees_out)]
+        self.register_table("analysis", analysis * factors[:, None])
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Shapes as in `FeatureProduct.forward`, natural features."""
+        return apply_matrix(self.analysis, apply_matrix(self.synthesis_x, x) * apply_matrix(self.synthesis_y, y))
 
 
 class GridNodeKernel(TableModule):
