@@ -15,23 +15,35 @@ def random_rotation(*, inversion: bool = False, seed: int = 0) -> Tensor:
     return -matrix if inversion else matrix
 
 
-def wigner_d(degree: int, matrix: Tensor) -> Tensor:
-    """D of natural parity (-1)^l; e3nn needs the default dtype to keep its precision."""
+def wigner_d(degree: int, matrix: Tensor, *, pseudo: bool = False) -> Tensor:
+    """D of natural parity (-1)^l, or of the other one; e3nn needs the default dtype to keep its precision."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        return o3.Irrep(degree, (-1) ** degree).D_from_matrix(matrix)
+        return o3.Irrep(degree, (-1) ** (degree + pseudo)).D_from_matrix(matrix)
     finally:
         torch.set_default_dtype(before)
 
 
-def rotate(features: Tensor, matrix: Tensor, num_paths: Sequence[int] | None = None) -> Tensor:
-    """Rotate features [n, rows, C], rows ordered by degree, m, path."""
+def rotate(
+    features: Tensor,
+    matrix: Tensor,
+    num_paths: Sequence[int] | None = None,
+    degrees: Sequence[int] | None = None,
+    *,
+    pseudo: bool = False,
+) -> Tensor:
+    """Rotate features [n, rows, C] or [n, 2, rows, C], rows ordered by degree, m, path."""
+    if features.dim() == 4:
+        halves = [rotate(features[:, i], matrix, num_paths, degrees, pseudo=bool(i)) for i in (0, 1)]
+        return torch.stack(halves, dim=1)
     if num_paths is None:
-        num_paths = (1,) * round(features.shape[1] ** 0.5)
-    sizes = [(2 * degree + 1) * paths for degree, paths in enumerate(num_paths)]
+        num_paths = (1,) * (len(degrees) if degrees is not None else round(features.shape[1] ** 0.5))
+    degrees = range(len(num_paths)) if degrees is None else degrees
+    sizes = [(2 * degree + 1) * paths for degree, paths in zip(degrees, num_paths, strict=True)]
     blocks = []
-    for degree, block in enumerate(features.split(sizes, dim=1)):
-        rows = block.unflatten(1, (2 * degree + 1, num_paths[degree]))
-        blocks.append(torch.einsum("ij,njpc->nipc", wigner_d(degree, matrix), rows).flatten(1, 2))
+    for degree, paths, block in zip(degrees, num_paths, features.split(sizes, dim=1), strict=True):
+        rows = block.unflatten(1, (2 * degree + 1, paths))
+        turned = torch.einsum("ij,njpc->nipc", wigner_d(degree, matrix, pseudo=pseudo), rows)
+        blocks.append(turned.flatten(1, 2))
     return torch.cat(blocks, dim=1)

@@ -11,12 +11,21 @@ from mace_gaunt.data.atomic_data import AtomicData
 from mace_gaunt.model.mace import MACE
 from mace_gaunt.tensor_products.clebsch_gordan import ClebschGordanEdgeProduct, ClebschGordanNodeProduct
 from mace_gaunt.tensor_products.gaunt import GauntEdgeProduct, GauntNodeProduct
+from mace_gaunt.tensor_products.gaunt_mix import GauntMixEdgeProduct, GauntMixNodeProduct
+from mace_gaunt.tensor_products.matrix import MatrixEdgeProduct, MatrixNodeProduct
+from mace_gaunt.tensor_products.vector_gaunt import VectorGauntEdgeProduct, VectorGauntNodeProduct
 
 CHOICES = {
     "gaunt": (GauntEdgeProduct, GauntNodeProduct),
     "clebsch_gordan": (ClebschGordanEdgeProduct, ClebschGordanNodeProduct),
     "cg_edge_gaunt_node": (ClebschGordanEdgeProduct, GauntNodeProduct),
     "gaunt_edge_cg_node": (GauntEdgeProduct, ClebschGordanNodeProduct),
+    "gaunt_mix": (GauntMixEdgeProduct, GauntMixNodeProduct),
+    "vector_gaunt": (VectorGauntEdgeProduct, VectorGauntNodeProduct),
+    "matrix": (MatrixEdgeProduct, MatrixNodeProduct),
+    # Pseudo-tensors made by one product are carried along by the other.
+    "vector_gaunt_edge_gaunt_node": (VectorGauntEdgeProduct, GauntNodeProduct),
+    "cg_pseudo_edge_cg_node": (functools.partial(ClebschGordanEdgeProduct, pseudo=True), ClebschGordanNodeProduct),
 }
 ELEMENTS = [1, 6, 8]
 

@@ -23,6 +23,9 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 FAMILIES = {
     "gaunt": "mace_gaunt.tensor_products.gaunt",
     "clebsch_gordan": "mace_gaunt.tensor_products.clebsch_gordan",
+    "gaunt_mix": "mace_gaunt.tensor_products.gaunt_mix",
+    "vector_gaunt": "mace_gaunt.tensor_products.vector_gaunt",
+    "matrix": "mace_gaunt.tensor_products.matrix",
 }
 """Modules a model file may name: a file chooses among them, it never names code."""
 
@@ -40,8 +43,8 @@ def product_class(family: str, contract: type) -> type:
     if family not in FAMILIES:
         raise UserError(f"unknown tensor product family '{family}'.{nearest(family, FAMILIES)}")
     module = import_module(FAMILIES[family])
-    members = [member for member in vars(module).values() if isinstance(member, type)]
-    return next(member for member in members if issubclass(member, contract) and member is not contract)
+    members = [member for member in vars(module).values() if isinstance(member, type) and issubclass(member, contract)]
+    return next(member for member in members if getattr(member, "family", None) == family)
 
 
 def describe_product(product: Any) -> dict[str, Any]:

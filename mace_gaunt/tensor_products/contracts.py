@@ -68,10 +68,11 @@ class Product(TableModule, ABC):
     kernel: Any
     where: Tensor
     pseudo_out: bool
-    pairing: Pairing | None = None
+    pairing: Pairing | None
 
     def __init__(self) -> None:
         super().__init__()
+        self.pairing = None
         # Follows the module's device and precision, which a kernel of index tables alone would not tell.
         self.register_buffer("where", torch.zeros(()), persistent=False)
 
@@ -152,15 +153,19 @@ class FeatureProduct(Product):
             Shape [n, num_rows_out, C]; [n, 2, num_rows_out, C] if an input has the parity axis.
         """
         if x.dim() == 3 and y.dim() == 3:
-            result = self.kernel(x, y)
+            result = self.bilinear(x, y)
             return result if self.pairing is None else self.pairing.of_natural(*result)
-        result = self.kernel(both_signs(x), both_signs(y))
+        result = self.bilinear(both_signs(x), both_signs(y))
         # Both parities of both inputs contribute to each parity of the result: twice the variance.
         scale = math.sqrt(0.5) if x.dim() == y.dim() else 1.0
         if self.pairing is None:
             return torch.stack(half_sum_and_difference(result), dim=1) * scale
         (even, even_pseudo), (odd_pseudo, odd) = (half_sum_and_difference(part) for part in result)
         return torch.stack([self.pairing.joint(even, odd), self.pairing.joint(even_pseudo, odd_pseudo)], dim=1) * scale
+
+    def bilinear(self, x: Tensor, y: Tensor) -> Any:
+        """The map on natural features: [n, rows, C], or a pair of them where there is a pairing."""
+        return self.kernel(x, y)
 
 
 class EdgeKernel(TableModule, ABC):

@@ -133,3 +133,32 @@ class GridNodeKernel(TableModule):
             power = signal if order == 0 else power * signal
             orders.append(analysis @ power)
         return torch.stack(orders)
+
+
+class GridFactorsKernel(TableModule):
+    """Product of several different signals, analysed.
+
+    Args:
+        l_in: Largest degree of the signals.
+        l_out: Largest degree of the result.
+        num_factors: Number of signals.
+        normalizers: Factor of each output degree, shape [l_out + 1].
+    """
+
+    synthesis: Tensor
+    analysis: Tensor
+
+    def __init__(self, l_in: int, l_out: int, num_factors: int, normalizers: Tensor) -> None:
+        super().__init__()
+        rule = smallest_rule(num_factors * l_in + l_out)
+        self.num_factors = num_factors
+        self.register_table("synthesis", synthesis_matrix(rule, l_in))
+        self.register_table("analysis", analysis_matrix(rule, l_out) * normalizers[degree_of_component(l_out), None])
+
+    def forward(self, factors: Tensor) -> Tensor:
+        """All factors side by side in the channels, [n, (l_in+1)^2, num_factors * C], to [n, (l_out+1)^2, C]."""
+        signals = (self.synthesis @ factors).chunk(self.num_factors, dim=2)
+        product = signals[0]
+        for signal in signals[1:]:
+            product = product * signal
+        return self.analysis @ product
