@@ -31,6 +31,8 @@ def name(value):
     """Test id of a class or an option."""
     if isinstance(value, type):
         return value.__name__
+    if isinstance(value, str):
+        return value
     return "pseudo" if value == {"pseudo": True} else ""
 
 

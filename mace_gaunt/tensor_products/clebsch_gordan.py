@@ -20,6 +20,7 @@ from mace_gaunt.tensor_products.contracts import (
     count_paths,
     coupled_paths,
 )
+from mace_gaunt.tensor_products.kernels.aligned import AlignedCGEdgeKernel
 from mace_gaunt.tensor_products.kernels.cg_dense import DenseEdgeKernel, DenseFeatureKernel, DenseNodeKernel
 from mace_gaunt.tensor_products.kernels.pair import PairEdgeKernel, PairFeatureKernel
 from mace_gaunt.tensor_products.kernels.scalar_input import ScalarInputKernel
@@ -88,7 +89,7 @@ class ClebschGordanEdgeProduct(EdgeProduct):
     """
 
     family = "clebsch_gordan"
-    KERNELS: ClassVar = {"dense": DenseEdgeKernel}
+    KERNELS: ClassVar = {"dense": DenseEdgeKernel, "aligned": AlignedCGEdgeKernel}
 
     def __init__(
         self,

@@ -23,6 +23,12 @@ from mace_gaunt.tensor_products.contracts import (
     count_paths,
     coupled_paths,
 )
+from mace_gaunt.tensor_products.kernels.aligned import AlignedGauntEdgeKernel
+from mace_gaunt.tensor_products.kernels.gaunt_fourier import (
+    FourierEdgeKernel,
+    FourierFeatureKernel,
+    FourierNodeKernel,
+)
 from mace_gaunt.tensor_products.kernels.gaunt_grid import GridEdgeKernel, GridFeatureKernel, GridNodeKernel
 from mace_gaunt.tensor_products.kernels.scalar_input import ScalarInputKernel
 
@@ -95,7 +101,7 @@ class GauntFeatureProduct(FeatureProduct):
     """
 
     family = "gaunt"
-    KERNELS: ClassVar = {"grid": GridFeatureKernel}
+    KERNELS: ClassVar = {"grid": GridFeatureKernel, "fourier": FourierFeatureKernel}
 
     def __init__(self, degrees_x: Degrees, degrees_y: Degrees, degrees_out: Degrees, kernel: str = "auto") -> None:
         super().__init__(degrees_x, degrees_y, degrees_out)
@@ -113,7 +119,7 @@ class GauntEdgeProduct(EdgeProduct):
     """Edge product of the Gaunt family: one copy of each degree, one weight per harmonic degree and channel."""
 
     family = "gaunt"
-    KERNELS: ClassVar = {"grid": GridEdgeKernel}
+    KERNELS: ClassVar = {"grid": GridEdgeKernel, "fourier": FourierEdgeKernel, "aligned": AlignedGauntEdgeKernel}
 
     def __init__(
         self,
@@ -140,7 +146,7 @@ class GauntNodeProduct(NodeProduct):
     """Node product of the Gaunt family: powers of one signal, one weight per element, order, degree and channel."""
 
     family = "gaunt"
-    KERNELS: ClassVar = {"grid": GridNodeKernel}
+    KERNELS: ClassVar = {"grid": GridNodeKernel, "fourier": FourierNodeKernel}
 
     def __init__(
         self,

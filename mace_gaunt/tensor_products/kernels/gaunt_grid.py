@@ -9,12 +9,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mace_gaunt.so3.layout import degree_components, degree_of_component, degree_slice, num_components
-from mace_gaunt.so3.maps import apply_matrix
+from mace_gaunt.so3.layout import degree_components, degree_of_component
+from mace_gaunt.so3.maps import apply_matrix, by_degree, weigh
 from mace_gaunt.so3.quadrature import analysis_matrix, smallest_rule, synthesis_matrix
 from mace_gaunt.so3.scatter import scatter_sum
 from mace_gaunt.so3.tables import TableModule
-from mace_gaunt.so3.tracing import being_traced
 from mace_gaunt.tensor_products.contracts import EdgeKernel
 
 
@@ -38,20 +37,11 @@ class GridEdgeKernel(EdgeKernel):
         factors = torch.tensor(normalizers, dtype=torch.float64)[degree_of_component(l_out)]
         self.register_table("synthesis", synthesis_matrix(rule, l_in))
         self.register_table("analysis", analysis_matrix(rule, l_out) * factors[:, None])
-        harmonics = synthesis_matrix(rule, l_edge)
-        spread = torch.zeros(num_components(l_edge), l_edge + 1, rule.num_points, dtype=torch.float64)
-        for degree in range(l_edge + 1):
-            spread[degree_slice(degree), degree] = harmonics[:, degree_slice(degree)].T
-        self.register_table("filters", spread.flatten(1))
-        self.l_edge = l_edge
+        self.register_table("filters", by_degree(synthesis_matrix(rule, l_edge).T, l_edge))
 
     def edge_filter(self, edge_attrs: Tensor, weights: Tensor) -> Tensor:
         """F[e, p, c] = sum over l of w[e, l, c] sum over m of Y_lm(edge) Y_lm(point), shape [n_edges, P, C]."""
-        per_degree = (edge_attrs @ self.filters).unflatten(1, (self.l_edge + 1, -1))
-        if being_traced():
-            # Fused into the multiply and scatter that follow, so nothing of size edges x points x channels is stored.
-            return (per_degree[..., None] * weights[:, :, None, :]).sum(1)
-        return per_degree.transpose(1, 2) @ weights
+        return weigh(edge_attrs @ self.filters, weights)
 
     def couple(self, node_feats: Tensor, edge_attrs: Tensor, weights: Tensor) -> Tensor:
         """Per edge, shape [n_edges, (l_out+1)^2, C]."""

@@ -16,11 +16,10 @@ from torch import Tensor
 
 from mace_gaunt.so3.coefficients import wigner_3j
 from mace_gaunt.so3.layout import degree_components
-from mace_gaunt.so3.maps import apply_matrix
+from mace_gaunt.so3.maps import apply_matrix, by_degree, weigh
 from mace_gaunt.so3.scatter import scatter_sum
 from mace_gaunt.so3.tables import TableModule
 from mace_gaunt.tensor_products.contracts import EdgeKernel
-from mace_gaunt.tensor_products.kernels.vector_grid import by_degree, weigh
 
 
 def half_degree(*l_max: int) -> int:
@@ -128,7 +127,7 @@ class MatmulEdgeKernel(EdgeKernel):
         j = half_degree(l_in, l_edge, l_out)
         self.size = 2 * j + 1
         self.register_table("to_matrix", basis_matrices(j, l_in))
-        self.register_table("filters", by_degree(basis_matrices(j, l_edge)[None], l_edge, 0))
+        self.register_table("filters", by_degree(basis_matrices(j, l_edge).T, l_edge))
         self.register_table("back", back_matrices(j, range(l_out + 1), even, odd))
 
     def multiply(self, matrices: Tensor, edge_attrs: Tensor, weights: Tensor) -> Tensor:

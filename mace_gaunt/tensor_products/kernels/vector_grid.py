@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from mace_gaunt.so3.gradients import gradient_in_frames, gradient_in_space
-from mace_gaunt.so3.layout import degree_components, degree_slice, num_components
-from mace_gaunt.so3.maps import apply_matrix
+from mace_gaunt.so3.layout import degree_components
+from mace_gaunt.so3.maps import apply_matrix, by_degree, weigh
 from mace_gaunt.so3.quadrature import SphereRule, analysis_matrix, smallest_rule, synthesis_matrix
 from mace_gaunt.so3.scatter import scatter_sum
 from mace_gaunt.so3.tables import TableModule
-from mace_gaunt.so3.tracing import being_traced
 from mace_gaunt.tensor_products.contracts import EdgeKernel
 
 
@@ -158,8 +157,8 @@ class VectorEdgeKernel(EdgeKernel):
         self.l_edge, self.num_points, dimension = l_edge, rule.num_points, self.form.dimension
         table = torch.cat([synthesis_matrix(rule, l_in)[None], self.form.table(rule, l_in)])
         self.register_table("synthesis", table.flatten(0, 1))
-        self.register_table("filters", by_degree(synthesis_matrix(rule, l_edge)[None], l_edge, 0))
-        self.register_table("slopes", by_degree(self.form.table(rule, l_edge), l_edge, 1))
+        self.register_table("filters", by_degree(synthesis_matrix(rule, l_edge).T, l_edge))
+        self.register_table("slopes", by_degree(self.form.table(rule, l_edge).flatten(0, 1).T, l_edge, first=1))
         sizes = 2 * torch.arange(l_out + 1) + 1
         factors = torch.tensor([list(even), list(odd)], dtype=torch.float64).repeat_interleave(sizes, dim=1)
         self.register_table("analysis", analysis_matrix(rule, l_out) * factors[..., None])
@@ -207,21 +206,3 @@ class VSHEdgeKernel(VectorEdgeKernel):
     """With gradients from vector spherical harmonics."""
 
     gradients = SpaceGradients
-
-
-def by_degree(table: Tensor, l_max: int, first: int) -> Tensor:
-    """[D, P, (l_max+1)^2] to [(l_max+1)^2, degrees first..l_max * D * P]: one filter per degree of the harmonics."""
-    spread = torch.zeros(num_components(l_max), l_max + 1 - first, *table.shape[:2], dtype=torch.float64)
-    for degree in range(first, l_max + 1):
-        spread[degree_slice(degree), degree - first] = table[:, :, degree_slice(degree)].permute(2, 0, 1)
-    return spread.flatten(1)
-
-
-def weigh(per_degree: Tensor, weights: Tensor) -> Tensor:
-    """Sum over degrees of a filter times its weight: [n, W * Q] and [n, W, C] to [n, Q, C]."""
-    count = weights.shape[1]
-    filters = per_degree.unflatten(1, (count, -1))
-    if being_traced():
-        # Fused into the multiply and scatter that follow, so nothing of size edges x points x channels is stored.
-        return (filters[..., None] * weights[:, :, None, :]).sum(1)
-    return filters.transpose(1, 2) @ weights
