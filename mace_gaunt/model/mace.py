@@ -14,9 +14,9 @@ from mace_gaunt.model.blocks import (
     LinearReadout,
     MLPReadout,
     NodeProductFactory,
-    Product,
 )
 from mace_gaunt.model.radial import BesselBasis, ZBLRepulsion, polynomial_cutoff
+from mace_gaunt.model.trunk import build_layers, check_trunk, layer_features
 from mace_gaunt.so3.harmonics import spherical_harmonics
 from mace_gaunt.so3.scatter import scatter_sum
 
@@ -75,7 +75,8 @@ class MACE(nn.Module):
         shift: float,
     ) -> None:
         super().__init__()
-        check_arguments(r_max, num_bessel, num_channels, num_interactions, atomic_numbers, E0s, avg_num_neighbors)
+        check_trunk(r_max, num_bessel, num_channels, num_interactions, avg_num_neighbors)
+        check_elements(atomic_numbers, E0s)
         self.hyperparameters: dict[str, Any] = {
             "r_max": float(r_max),
             "num_bessel": num_bessel,
@@ -105,35 +106,23 @@ class MACE(nn.Module):
         self.embedding = ElementEmbedding(num_elements, num_channels)
         self.radial_basis = BesselBasis(self.r_max, num_bessel, num_polynomial_cutoff)
         self.interactions, self.products, self.readouts = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        pseudo = False
-        for layer in range(num_interactions):
-            last = layer + 1 == num_interactions
-            l_in, l_out = (0 if layer == 0 else max_L), (0 if last else max_L)
-            interaction = Interaction(
-                edge_product,
-                l_in,
-                max_ell,
-                l_out,
-                num_channels,
-                num_elements,
-                [num_bessel, *radial_MLP],
-                gate,
-                avg_num_neighbors,
-                pseudo_in=pseudo,
-            )
-            product = Product(
-                node_product,
-                max_ell,
-                l_out,
-                correlation,
-                num_elements,
-                num_channels,
-                pseudo_in=interaction.pseudo_out,
-            )
+        layers = build_layers(
+            num_interactions=num_interactions,
+            max_ell=max_ell,
+            max_L=max_L,
+            correlation=correlation,
+            num_channels=num_channels,
+            num_elements=num_elements,
+            radial_widths=[num_bessel, *radial_MLP],
+            gate=gate,
+            avg_num_neighbors=avg_num_neighbors,
+            edge_product=edge_product,
+            node_product=node_product,
+        )
+        for layer, (interaction, product) in enumerate(layers, start=1):
             self.interactions.append(interaction)
             self.products.append(product)
-            pseudo = product.pseudo_out
-            width = scalar_width(MLP_irreps)
+            last, width = layer == num_interactions, scalar_width(MLP_irreps)
             self.readouts.append(MLPReadout(num_channels, width, gate) if last else LinearReadout(num_channels))
         self.zbl = ZBLRepulsion(self.atomic_numbers, num_polynomial_cutoff) if zbl else None
         self.to(torch.get_default_dtype())
@@ -185,12 +174,10 @@ class MACE(nn.Module):
 
     def readout_sum(self, node_types: Tensor, edge_attrs: Tensor, edge_feats: Tensor, edge_index: Tensor) -> Tensor:
         """Sum of the readouts of all layers, shape [n_nodes]; shapes as in `Interaction`."""
-        node_feats = self.embedding(node_types)
-        energies = []
-        for interaction, product, readout in zip(self.interactions, self.products, self.readouts, strict=True):
-            messages, skip = interaction(node_feats, node_types, edge_attrs, edge_feats, edge_index)
-            node_feats = product(messages, skip, node_types)
-            energies.append(readout(node_feats))
+        layers = layer_features(
+            self.interactions, self.products, self.embedding(node_types), node_types, edge_attrs, edge_feats, edge_index
+        )
+        energies = [readout(node_feats) for readout, node_feats in zip(self.readouts, layers, strict=True)]
         return torch.stack(energies).sum(0)
 
     def decay_parameters(self) -> Iterator[nn.Parameter]:
@@ -206,24 +193,8 @@ class MACE(nn.Module):
         return (parameter for parameter in self.parameters() if id(parameter) not in decayed)
 
 
-def check_arguments(
-    r_max: float,
-    num_bessel: int,
-    num_channels: int,
-    num_interactions: int,
-    atomic_numbers: Sequence[int],
-    E0s: Sequence[float],
-    avg_num_neighbors: float,
-) -> None:
-    """Refuse impossible hyperparameters, naming them."""
-    for name, value in (("num_bessel", num_bessel), ("num_channels", num_channels)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, found {value}")
-    if num_interactions < 1:
-        raise ValueError(f"num_interactions must be at least 1, found {num_interactions}")
-    for name, number in (("r_max", r_max), ("avg_num_neighbors", avg_num_neighbors)):
-        if not number > 0:
-            raise ValueError(f"{name} must be positive, found {number}")
+def check_elements(atomic_numbers: Sequence[int], E0s: Sequence[float]) -> None:
+    """Refuse impossible elements."""
     if not atomic_numbers or list(atomic_numbers) != sorted(set(atomic_numbers)):
         raise ValueError(f"atomic_numbers must be ascending and unique, found {list(atomic_numbers)}")
     if len(E0s) != len(atomic_numbers):
