@@ -20,3 +20,12 @@ def shared_data() -> Path:
 def bundled_data() -> Path:
     """The bundled 3BPA set computed with GFN2-xTB."""
     return ROOT / "data" / "3bpa_xtb"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory) -> None:
+    """Measurements of kernels go to a folder of the session, not to the user's."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()

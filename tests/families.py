@@ -4,8 +4,8 @@ from importlib import import_module
 
 import torch
 
-from mace_gaunt.model.checkpoint import FAMILIES, product_class
 from mace_gaunt.tensor_products.contracts import EdgeProduct, FeatureProduct, NodeProduct
+from mace_gaunt.tensor_products.families import FAMILIES, product_class
 
 
 def members(contract):

@@ -8,7 +8,11 @@ from mace_gaunt.cli.help import choices_table, flags_table, keys_of
 from mace_gaunt.errors import UserError
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from mace_gaunt.cli.compose import Composed
+    from mace_gaunt.data.atomic_data import AtomicData
+    from mace_gaunt.model.mace import MACE
 
 HELP = """\
 usage: mace-gaunt evaluate model=FOLDER [data=NAME | test_file=FILE] [file.yaml] [key=value ...] [flags]
@@ -100,6 +104,7 @@ def evaluate(composed: "Composed", validate_only: bool = False) -> list[dict[str
         listed = ", ".join(f"{name} ({len(found)} frames)" for name, found in frames.items())
         print(f"valid: everything is ready; would evaluate {listed}; nothing was written")
         return []
+    choose_kernels(config, model, frames)
     rows = report(
         model,
         frames,
@@ -110,6 +115,24 @@ def evaluate(composed: "Composed", validate_only: bool = False) -> list[dict[str
     )
     print(f"report  {out}")
     return rows
+
+
+def choose_kernels(config: "DictConfig", model: "MACE", frames: dict[str, list["AtomicData"]]) -> None:
+    """Measure the kernels that are left open, at the sizes of a batch, and say which run.
+
+    Args:
+        config: The checked configuration.
+        model: The model, changed in place.
+        frames: What will be evaluated.
+    """
+    from mace_gaunt.cli.kernels import tell_kernels
+    from mace_gaunt.model.kernels import select_kernels
+    from mace_gaunt.simulation.batching import in_batches
+
+    everything = [frame for split in frames.values() for frame in split]
+    batch = next(in_batches(everything, config.max_edges_per_batch), [])
+    sizes = [sum(frame.node_types.shape[0] for frame in batch), sum(frame.edge_index.shape[1] for frame in batch)]
+    tell_kernels(model, select_kernels(model, *sizes, training=False))
 
 
 def default_out(composed: "Composed") -> Path:

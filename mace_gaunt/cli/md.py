@@ -92,6 +92,9 @@ def simulate(config: "DictConfig", validate_only: bool = False) -> dict[str, Any
         print(f"valid: {atoms.get_chemical_formula()} has {energy:.6f} eV; nothing was written")
         return {}
     settings = {str(key): value for key, value in config.items() if key not in BEFORE}
+    calculator.choose_kernels_for(atoms)
+    for name, choice in calculator.kernels.items():
+        print(f"{name}  kernel {choice}")
     health: dict[str, Any] = run_md(calculator, atoms, config.out, **settings)
     _tell(health, Path(config.out))
     return health

@@ -2,7 +2,6 @@
 
 import functools
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,39 +11,16 @@ from safetensors.torch import load_file, save
 
 from mace_gaunt import __version__
 from mace_gaunt.errors import UserError, nearest
+from mace_gaunt.model.kernels import KernelChoice, use_kernels
 from mace_gaunt.model.mace import MACE
 from mace_gaunt.tensor_products.contracts import EdgeProduct, NodeProduct
+from mace_gaunt.tensor_products.families import product_class
 
 SCHEMA_VERSION = 1
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "model.json"
 UNITS = {"energy": "eV", "length": "Angstrom", "stress": "eV/Angstrom^3"}
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-FAMILIES = {
-    "gaunt": "mace_gaunt.tensor_products.gaunt",
-    "clebsch_gordan": "mace_gaunt.tensor_products.clebsch_gordan",
-    "gaunt_mix": "mace_gaunt.tensor_products.gaunt_mix",
-    "vector_gaunt": "mace_gaunt.tensor_products.vector_gaunt",
-    "matrix": "mace_gaunt.tensor_products.matrix",
-}
-"""Modules a model file may name: a file chooses among them, it never names code."""
-
-
-def product_class(family: str, contract: type) -> type:
-    """The class of a family that fulfils a contract.
-
-    Args:
-        family: Name of the family.
-        contract: EdgeProduct or NodeProduct.
-
-    Raises:
-        UserError: If there is no such family here.
-    """
-    if family not in FAMILIES:
-        raise UserError(f"unknown tensor product family '{family}'.{nearest(family, FAMILIES)}")
-    module = import_module(FAMILIES[family])
-    members = [member for member in vars(module).values() if isinstance(member, type) and issubclass(member, contract)]
-    return next(member for member in members if getattr(member, "family", None) == family)
 
 
 def describe_product(product: Any) -> dict[str, Any]:
@@ -94,7 +70,7 @@ def load_model(
     *,
     dtype: str | None = None,
     device: str | torch.device = "cpu",
-    kernel: str | None = None,
+    kernel: KernelChoice = None,
 ) -> MACE:
     """Read a model folder. Nothing in it is executed.
 
@@ -102,7 +78,8 @@ def load_model(
         folder: The folder that `save_model` wrote.
         dtype: "float32" or "float64"; the precision it was saved in when None.
         device: Where the model goes.
-        kernel: Kernel of every product that has one of this name; each product's default when None or "auto".
+        kernel: Kernel of every product that has one of this name, or {"edge": X, "node": Y}; each product's default
+            when None or "auto", until `select_kernels` measures.
 
     Returns:
         The potential in eval mode, `metadata` filled.
@@ -117,10 +94,11 @@ def load_model(
     try:
         # The random weights that are overwritten here must not advance the caller's random numbers.
         with torch.random.fork_rng(devices=[]):
-            model = build_model(description, None if kernel == "auto" else kernel)
+            model = build_model(description)
         model.to(DTYPES[description["dtype"]])
         model.load_state_dict(load_file(folder / WEIGHTS))
         model.metadata = description["metadata"]
+        use_kernels(model, kernel)
     except UserError:
         raise
     except FileNotFoundError as error:
@@ -150,17 +128,10 @@ def read_description(folder: Path) -> dict[str, Any]:
     return result
 
 
-def build_model(description: dict[str, Any], kernel: str | None) -> MACE:
+def build_model(description: dict[str, Any]) -> MACE:
     """The model of a description, with random weights."""
     products: dict[str, Any] = {}
-    asked_for_was_found = kernel is None
     for name, contract in (("edge_product", EdgeProduct), ("node_product", NodeProduct)):
         product = product_class(description[name]["family"], contract)
-        found = kernel is not None and kernel in product.KERNELS  # type: ignore[attr-defined]
-        asked_for_was_found |= found
-        chosen = kernel if found else "auto"
-        products[name] = functools.partial(product, kernel=chosen, **description[name]["options"])
-    if not asked_for_was_found:
-        families = {description[name]["family"] for name in products}
-        raise UserError(f"no product of this model (family {', '.join(sorted(families))}) has a kernel '{kernel}'")
+        products[name] = functools.partial(product, **description[name]["options"])
     return MACE(**description["hyperparameters"], **products)

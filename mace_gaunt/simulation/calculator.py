@@ -16,6 +16,7 @@ from mace_gaunt.data.collate import collate
 from mace_gaunt.data.neighbors import neighbor_list
 from mace_gaunt.errors import UserError
 from mace_gaunt.model.gradients import predict
+from mace_gaunt.model.kernels import KernelChoice, select_kernels
 from mace_gaunt.model.mace import MACE
 from mace_gaunt.simulation.batching import MAX_EDGES_PER_BATCH, in_batches
 from mace_gaunt.simulation.loading import open_model
@@ -32,6 +33,7 @@ class MaceGauntCalculator(Calculator):
 
     Attributes:
         model: The model it runs.
+        kernels: What "auto" chose for each product and why, after the first calculation.
         closest_distance: Shortest interatomic distance of the last calculation (Å), None where no two atoms are within
             r_max of each other.
     """
@@ -45,7 +47,7 @@ class MaceGauntCalculator(Calculator):
         model: str | Path | MACE,
         device: str = "auto",
         dtype: str = "float64",
-        kernel: str | None = None,
+        kernel: KernelChoice = "auto",
         skin: float = 1.0,
     ) -> None:
         """Load the model.
@@ -54,7 +56,8 @@ class MaceGauntCalculator(Calculator):
             model: A model folder, a run folder that holds `model/`, or a loaded model (copied if it must be moved).
             device: "auto" or a torch device.
             dtype: "float64" or "float32". Totals and E0s are float64 in both.
-            kernel: Kernel of the tensor products; None takes the best one for them.
+            kernel: Kernel of the tensor products, for a folder: a name, {"edge": X, "node": Y}, or "auto", which
+                measures the fastest at the sizes of the first calculation.
             skin: Extra radius of the neighbour list (Å), which is rebuilt once an atom moved half of it.
 
         Raises:
@@ -64,6 +67,9 @@ class MaceGauntCalculator(Calculator):
         if not 0 <= skin < np.inf:
             raise UserError(f"skin is a length of at least 0 Å, not {skin}.")
         self.model = open_model(model, device, dtype, kernel)
+        # A model that was handed in belongs to the caller.
+        self._kernels_are_open = isinstance(model, (str, Path))
+        self.kernels: dict[str, str] = {}
         self.closest_distance: float | None = None
         self._neighbors = SkinNeighborList(self.model.r_max, skin)
 
@@ -95,6 +101,7 @@ class MaceGauntCalculator(Calculator):
         edges = self._neighbors.edges(structure.positions, structure.cell.array, structure.pbc, structure.numbers)
         self.closest_distance = edges.closest
         graph = _graph(structure, self.model.atomic_numbers, edges.edge_index, edges.shifts)
+        self.choose_kernels(graph)
         prediction = predict(self.model, graph.to(self.model.device), stress=stress)
         self.results = _split_results(prediction, [len(structure)])[0]
 
@@ -124,9 +131,25 @@ class MaceGauntCalculator(Calculator):
         results: list[dict[str, Any]] = []
         for frames in in_batches(graphs, max_edges_per_batch):
             batch = collate(frames).to(self.model.device)
+            self.choose_kernels(batch)
             prediction = predict(self.model, batch, stress=stress)
             results += _split_results(prediction, [frame.num_nodes for frame in frames])
         return results
+
+    def choose_kernels(self, graph: Any) -> None:
+        """Measure, once, the kernels that were left open, at the sizes of a graph."""
+        if self._kernels_are_open:
+            self._kernels_are_open = False
+            sizes = graph.node_types.shape[0], graph.edge_index.shape[1]
+            choices = select_kernels(self.model, *sizes, training=False)
+            self.kernels = {name: str(choice) for name, choice in choices.items()}
+
+    def choose_kernels_for(self, atoms: ase.Atoms) -> None:
+        """The same before the first calculation; a structure that cannot be computed is refused then."""
+        try:
+            self.choose_kernels(self._checked_graph(atoms, 0, stress=False))
+        except UserError:
+            return
 
     def _checked_graph(self, atoms: ase.Atoms, index: int, stress: bool) -> AtomicData:
         """The graph of one of many structures; errors say which."""

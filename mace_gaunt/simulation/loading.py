@@ -7,6 +7,7 @@ import torch
 
 from mace_gaunt.errors import UserError, nearest
 from mace_gaunt.model.checkpoint import load_model
+from mace_gaunt.model.kernels import KernelChoice
 from mace_gaunt.model.mace import MACE
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -39,7 +40,7 @@ def choose_device(device: str) -> str:
 
 
 def open_model(
-    model: str | Path | MACE, device: str = "auto", dtype: str = "float64", kernel: str | None = None
+    model: str | Path | MACE, device: str = "auto", dtype: str = "float64", kernel: KernelChoice = "auto"
 ) -> MACE:
     """Load a model, or place a loaded one, ready to predict.
 
@@ -48,7 +49,8 @@ def open_model(
             where its device or dtype differs, a copy is made.
         device: See `choose_device`.
         dtype: "float32" or "float64".
-        kernel: Kernel of the tensor products, for a folder; None takes the best one for them.
+        kernel: Kernel of the tensor products, for a folder: a name, {"edge": X, "node": Y}, or "auto", which
+            `model.kernels.select_kernels` can measure.
 
     Returns:
         The model on that device in that precision.
@@ -60,7 +62,7 @@ def open_model(
         raise UserError(f"dtype is 'float32' or 'float64', not '{dtype}'.{nearest(str(dtype), DTYPES)}")
     device = choose_device(device)
     if not isinstance(model, (str, Path)):
-        if kernel is not None:
+        if kernel not in (None, "auto"):
             raise UserError(f"kernel='{kernel}' is chosen when a model is loaded: give the folder, not the model.")
         return _placed(model, device, dtype)
     return load_model(find_model_folder(model), dtype=dtype, device=device, kernel=kernel).eval()

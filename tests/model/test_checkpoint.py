@@ -1,5 +1,6 @@
 """The model folder: round trip, precision, kernels, refusals."""
 
+import itertools
 import json
 import shutil
 
@@ -9,8 +10,13 @@ from small_models import CHOICES, build, graph, molecule
 
 from mace_gaunt import load_model
 from mace_gaunt.errors import UserError
-from mace_gaunt.model.checkpoint import FAMILIES, save_model
+from mace_gaunt.model.checkpoint import save_model
 from mace_gaunt.model.gradients import predict
+
+
+@pytest.fixture(params=list(CHOICES))
+def choice(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +51,43 @@ def test_metadata_and_families_are_kept(folder):
     assert load_model(folder).metadata == {"note": "x"}
     description = json.loads((folder / "model.json").read_text())
     assert description["edge_product"] == {"family": "gaunt", "kernel": "grid", "options": {}}
-    assert {"gaunt", "clebsch_gordan"} <= set(FAMILIES)
     assert sorted(path.name for path in folder.iterdir()) == ["model.json", "weights.safetensors"]
 
 
 def test_kernel_by_name(folder):
     assert load_model(folder, kernel="grid").products[0].node_product.kernel_name == "grid"
-    with pytest.raises(UserError, match=r"no product of this model .family gaunt. has a kernel 'dense'"):
-        load_model(folder, kernel="dense")
+    with pytest.raises(UserError, match=r"'matmul' computes family matrix; this model is of family gaunt"):
+        load_model(folder, kernel="matmul")
+    with pytest.raises(UserError, match=r"has a kernel 'gird'. Did you mean 'grid'"):
+        load_model(folder, kernel="gird")
+
+
+def test_every_kernel_of_the_family_gives_the_same_energies(tmp_path, choice):
+    saved = save_model(build(choice), tmp_path / "model")
+    reference = load_model(saved)
+    for edge, node in itertools.zip_longest(*(product.KERNELS for product in last_products(reference))):
+        names = {place: name for place, name in (("edge", edge), ("node", node)) if name}
+        model = load_model(saved, kernel=names)
+        used = [product.kernel_name for product in last_products(model)]
+        assert used == [names.get("edge", used[0]), names.get("node", used[1])]
+        found, expected = (predict(m, graph(molecule(), m)) for m in (model, reference))
+        for key in ("energy", "forces"):
+            assert (found[key] - expected[key]).abs().max() < 1e-9 * expected["forces"].abs().max().clamp(min=1.0)
+    assert {name: tuple(w.shape) for name, w in model.state_dict().items()} == {
+        name: tuple(w.shape) for name, w in reference.state_dict().items()
+    }
+
+
+def last_products(model):
+    return model.interactions[-1].edge_product, model.products[-1].node_product
+
+
+def test_one_name_goes_to_every_product_that_has_it(tmp_path):
+    saved = save_model(build("gaunt"), tmp_path / "model")
+    edge, node = last_products(load_model(saved, kernel="aligned"))
+    assert (edge.kernel_name, node.kernel_name) == ("aligned", "grid")
+    with pytest.raises(UserError, match="'edge' or 'node', not 'edges'"):
+        load_model(saved, kernel={"edges": "grid"})
 
 
 @pytest.mark.parametrize(

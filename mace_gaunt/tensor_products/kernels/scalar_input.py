@@ -15,6 +15,8 @@ class ScalarInputKernel(EdgeKernel):
         l_out: Largest degree of the messages, at most l_edge.
     """
 
+    serves_all = True
+    """It stands in for every kernel of a family: there is nothing to choose."""
     degrees: Tensor
 
     def __init__(self, l_edge: int, l_out: int) -> None:

@@ -1,0 +1,110 @@
+"""The kernels of a model's products: by name, or measured."""
+
+from collections.abc import Mapping
+
+from mace_gaunt.errors import UserError, nearest
+from mace_gaunt.model.mace import MACE
+from mace_gaunt.tensor_products.contracts import EdgeProduct, NodeProduct, Product
+from mace_gaunt.tensor_products.families import FAMILIES, product_class
+from mace_gaunt.tensor_products.selection import Choice, example_inputs, products_of, select_kernel
+
+KernelChoice = str | Mapping[str, str] | None
+"""A name for every product that has it, {"edge": X, "node": Y}, or "auto" or None to measure."""
+PLACES = ("edge", "node")
+
+
+def place_of(product: Product) -> str:
+    """Where a product stands: "edge" or "node"."""
+    return "edge" if isinstance(product, EdgeProduct) else "node"
+
+
+def use_kernels(model: MACE, kernel: KernelChoice) -> None:
+    """Make a model's products use a kernel; what the model computes does not change.
+
+    Args:
+        model: The model, changed in place.
+        kernel: A name goes to every product whose family has it; a mapping names them one by one.
+
+    Raises:
+        UserError: If no product has it.
+    """
+    wanted = as_mapping(kernel)
+    products = [product for _, product in products_of(model)]
+    for place in PLACES:
+        members = [product for product in products if place_of(product) == place]
+        name = wanted.get(place, "auto")
+        if not isinstance(kernel, Mapping) and not any(name in product.KERNELS for product in members):
+            continue
+        for product in members:
+            if name != "auto":
+                use_one(product, name)
+    if isinstance(kernel, str) and kernel != "auto" and not any(kernel in product.KERNELS for product in products):
+        raise UserError(refusal(kernel, products))
+
+
+def use_one(product: Product, name: str) -> None:
+    """One product's kernel; a missing library or an impossible choice is the user's to mend."""
+    try:
+        product.use_kernel(name)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"kernel of the {place_of(product)} product: {error}") from error
+
+
+def as_mapping(kernel: KernelChoice) -> dict[str, str]:
+    """Kernel of each place.
+
+    Raises:
+        UserError: If the mapping names another place.
+    """
+    if kernel is None or isinstance(kernel, str):
+        return dict.fromkeys(PLACES, kernel or "auto")
+    for place in kernel:
+        if place not in PLACES:
+            raise UserError(f"kernel={dict(kernel)}: a product is 'edge' or 'node', not '{place}'.")
+    return {str(place): str(name) for place, name in kernel.items()}
+
+
+def refusal(kernel: str, products: list[Product]) -> str:
+    """Why no product of a model can use a kernel."""
+    families = sorted({product.family for product in products})
+    known = sorted({name for product in products for name in product.KERNELS})
+    contracts = (EdgeProduct, NodeProduct)
+    owners = [name for name in FAMILIES if any(kernel in product_class(name, one).KERNELS for one in contracts)]
+    if owners:
+        return (
+            f"kernel '{kernel}' computes family {' or '.join(owners)}; this model is of family {', '.join(families)}, "
+            f"another function with other weights. It has the kernels {', '.join(known)}"
+        )
+    return f"no product of this model (family {', '.join(families)}) has a kernel '{kernel}'.{nearest(kernel, known)}"
+
+
+def select_kernels(model: MACE, n_nodes: int, n_edges: int, *, training: bool) -> dict[str, Choice]:
+    """Measure the kernels of every product that leaves the choice open, and use the fastest.
+
+    Args:
+        model: The model, on its device and in its precision; changed in place.
+        n_nodes: Nodes of a usual batch.
+        n_edges: Edges of a usual batch.
+        training: Whether forces will be trained on.
+
+    Returns:
+        The choice for each such product, by its name in the model.
+    """
+    choices = {}
+    for name, product in products_of(model):
+        if product.asked_for == "auto":
+            inputs = example_inputs(product, n_nodes, n_edges)
+            choices[name] = select_kernel(product, inputs, training=training)
+    return choices
+
+
+def restore_kernels(model: MACE, names: Mapping[str, str]) -> None:
+    """Use the kernels of an earlier run again.
+
+    Args:
+        model: The model, changed in place.
+        names: Kernel of each product, by its name in the model.
+    """
+    for name, product in products_of(model):
+        if names.get(name, product.kernel_name) != product.kernel_name:
+            use_one(product, names[name])

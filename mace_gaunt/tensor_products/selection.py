@@ -1,0 +1,279 @@
+"""kernel=auto: the fastest kernel of a family, measured on the device at hand and at the sizes at hand.
+
+Kernels of a family compute the same function. Here all that can be built are first checked to agree, in values and
+gradients, then timed in turns; the choice is kept per device, size and version in memory and in a small file.
+"""
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mace_gaunt import __version__
+from mace_gaunt.so3.harmonics import spherical_harmonics
+from mace_gaunt.tensor_products.contracts import EdgeProduct, FeatureProduct, NodeProduct, Product
+
+ROUNDS = 7
+SECONDS_PER_PRODUCT = 1.0
+DROP_ABOVE = 3.0
+"""A kernel that takes this much longer than the best in the first round is not timed again."""
+TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-8}
+
+_memory: dict[str, dict[str, float]] = {}
+
+
+class KernelDisagreementError(RuntimeError):
+    """Two kernels of one family gave different results: a defect, not a matter of choice."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen, and why.
+
+    Attributes:
+        kernel: The kernel the product uses now.
+        milliseconds: Median time of each kernel; empty where there was nothing to choose from.
+        cached: Whether the times are from an earlier measurement.
+    """
+
+    kernel: str
+    milliseconds: dict[str, float]
+    cached: bool
+
+    def __str__(self) -> str:
+        if len(self.milliseconds) < 2:
+            return self.kernel
+        times = ", ".join(f"{name} {value:.3g} ms" for name, value in sorted(self.milliseconds.items(), key=by_time))
+        return f"{self.kernel} ({'measured before' if self.cached else 'measured'}: {times})"
+
+
+def by_time(item: tuple[str, float]) -> float:
+    """Sorting key of (kernel, time)."""
+    return item[1]
+
+
+def select_kernel(product: Product, inputs: tuple[Tensor, ...], *, training: bool, cache: bool = True) -> Choice:
+    """Make a product use its fastest kernel for inputs of these sizes.
+
+    Args:
+        product: On its device, in its precision; `kernel_name` changes, its function does not.
+        inputs: What `forward` takes, for an edge product with the edges' vectors, [n_edges, 3], in the place of their
+            harmonics; values do not matter, sizes do.
+        training: Whether to time two derivatives, as a training on forces needs, or one.
+        cache: Whether earlier measurements are used, and this one is kept.
+
+    Returns:
+        The choice.
+
+    Raises:
+        KernelDisagreementError: If the kernels do not compute the same function.
+    """
+    names = candidates(product)
+    if len(names) < 2:
+        return Choice(product.kernel_name, {}, False)
+    key = describe(product, inputs, names, training)
+    known = recall(key) if cache else None
+    times = measure(product, inputs, names, training) if known is None else known
+    if cache and known is None:
+        remember(key, times)
+    best = min(times, key=lambda name: times[name])
+    asked_for = product.asked_for
+    product.use_kernel(best)
+    product.asked_for = asked_for
+    return Choice(best, times, known is not None)
+
+
+def candidates(product: Product) -> list[str]:
+    """Kernels that can be built here for this product, the present one first; references are no candidates."""
+    if getattr(product.kernel, "serves_all", False):
+        return [product.kernel_name]
+    found = [product.kernel_name]
+    for name, kernel in product.KERNELS.items():
+        if name == product.kernel_name or getattr(kernel, "reference", False):
+            continue
+        try:
+            product.build_kernel(name)
+        except (ImportError, ValueError):
+            # An optional library that is missing, or degrees that this kernel cannot do: not a candidate here.
+            continue
+        found.append(name)
+    return found
+
+
+def measure(product: Product, inputs: tuple[Tensor, ...], names: list[str], training: bool) -> dict[str, float]:
+    """Median milliseconds of each kernel, timed in turns, after a check that they agree."""
+    first, asked_for = product.kernel_name, product.asked_for
+    runs: dict[str, Callable[[], list[Tensor]]] = {}
+    try:
+        kernels = {name: product.use_kernel(name).kernel for name in names}
+        probe = torch.ones_like(call(product, inputs).detach())
+
+        def run(name: str, again: bool) -> list[Tensor]:
+            product.kernel = kernels[name]
+            return derivatives(product, inputs, probe, again)
+
+        reference = run(names[0], False)
+        for name in names[1:]:
+            check_agreement(product.family, names[0], name, reference, run(name, False))
+        runs = {name: lambda name=name: run(name, training) for name in names}  # type: ignore[misc]
+        return timed_in_turns(runs, inputs[0].device)
+    finally:
+        product.use_kernel(first)
+        product.asked_for = asked_for
+
+
+def derivatives(product: Product, inputs: tuple[Tensor, ...], probe: Tensor, again: bool) -> list[Tensor]:
+    """The result, its gradient with respect to the inputs and, if again, the gradient of that."""
+    leaves = [value.detach().requires_grad_() if value.is_floating_point() else value for value in inputs]
+    wanted = [leaf for leaf in leaves if leaf.requires_grad]
+    with torch.enable_grad():
+        result = call(product, leaves)
+        gradients = torch.autograd.grad((result * probe).sum(), wanted, create_graph=again)
+        if again:
+            total = sum(((gradient * gradient).sum() for gradient in gradients), (result * result).sum())
+            weights = [parameter for parameter in product.parameters() if parameter.requires_grad]
+            torch.autograd.grad(total, [*wanted, *weights], allow_unused=True)
+    return [result.detach(), *(gradient.detach() for gradient in gradients)]
+
+
+def call(product: Product, inputs: Sequence[Tensor]) -> Tensor:
+    """The product; harmonics are made of vectors, since the derivative along the sphere is all that kernels share."""
+    if not isinstance(product, EdgeProduct):
+        return product(*inputs)
+    features, vectors, weights, edge_index = inputs
+    directions = vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    return product(features, spherical_harmonics(directions, product.l_edge), weights, edge_index)
+
+
+def check_agreement(family: str, one: str, other: str, expected: list[Tensor], found: list[Tensor]) -> None:
+    """Stop where two kernels differ by more than rounding."""
+    for reference, value in zip(expected, found, strict=True):
+        scale = float(reference.abs().max()) if reference.numel() else 0.0
+        difference = float((reference - value).abs().max()) if reference.numel() else 0.0
+        if not difference <= TOLERANCES[reference.dtype] * max(scale, 1e-6):
+            raise KernelDisagreementError(
+                f"kernels '{one}' and '{other}' of family '{family}' differ by {difference:.1e} of {scale:.1e}: "
+                f"choose one by name and report this"
+            )
+
+
+def timed_in_turns(runs: dict[str, Callable[[], list[Tensor]]], device: torch.device) -> dict[str, float]:
+    """Median milliseconds of each, one round after the other so that noise meets all alike."""
+    times: dict[str, list[float]] = {name: [timed(run, device)] for name, run in runs.items()}
+    best = min(values[0] for values in times.values())
+    kept = [name for name, values in times.items() if values[0] <= DROP_ABOVE * best]
+    stop = time.perf_counter() + SECONDS_PER_PRODUCT
+    # The agreement check was the warm-up; with one kernel left there is nothing to decide.
+    for done in range(ROUNDS if len(kept) > 1 else 0):
+        if done >= 2 and time.perf_counter() > stop:
+            break
+        for name in kept:
+            times[name].append(timed(runs[name], device))
+    return {name: statistics.median(values) * 1e3 for name, values in times.items()}
+
+
+def timed(run: Callable[[], list[Tensor]], device: torch.device) -> float:
+    """Seconds of one run, the device's queue emptied before and after."""
+    synchronize(device)
+    begin = time.perf_counter()
+    run()
+    synchronize(device)
+    return time.perf_counter() - begin
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for a CUDA device; nothing on a CPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def describe(product: Product, inputs: tuple[Tensor, ...], names: list[str], training: bool) -> str:
+    """Everything the times depend on; sizes to the next half power of two."""
+    shape: list[Any] = []
+    if isinstance(product, FeatureProduct):
+        shape = ["feature", product.degrees_x, product.degrees_y, product.degrees_out]
+    elif isinstance(product, EdgeProduct):
+        shape = ["edge", product.l_in, product.l_edge, product.l_out, product.pseudo_in]
+    elif isinstance(product, NodeProduct):
+        shape = ["node", product.l_in, product.l_out, product.correlation, product.pseudo_in]
+    sizes = [round(2.0 * torch.tensor(float(max(value.shape[0], 1))).log2().item()) for value in inputs]
+    device = inputs[0].device
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu x {torch.get_num_threads()}"
+    parts = [product.family, *shape, sorted(product.options().items()), sizes, inputs[0].shape[-1], inputs[0].dtype]
+    parts += ["training" if training else "inference", kind, sorted(names), torch.__version__, __version__]
+    return " | ".join(str(part) for part in parts)
+
+
+def cache_file() -> Path:
+    """Where measurements are kept between runs: $XDG_CACHE_HOME/mace_gaunt/kernels.json."""
+    return Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))) / "mace_gaunt" / "kernels.json"
+
+
+def recall(key: str) -> dict[str, float] | None:
+    """An earlier measurement, from this process or an earlier one."""
+    if key not in _memory:
+        _memory.update({found: times for found, times in read_cache().items() if found not in _memory})
+    return _memory.get(key)
+
+
+def read_cache() -> dict[str, dict[str, float]]:
+    """The file's content; nothing where it is absent or was damaged."""
+    try:
+        content = json.loads(cache_file().read_text(encoding="utf-8"))
+        return {str(key): {str(n): float(t) for n, t in times.items()} for key, times in content.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def remember(key: str, times: dict[str, float]) -> None:
+    """Keep a measurement; a home that cannot be written to costs the next process a second, no more."""
+    _memory[key] = times
+    path = cache_file()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps({**read_cache(), key: times}, indent=1), encoding="utf-8")
+        temporary.replace(path)
+    except OSError:
+        return
+
+
+def example_inputs(product: Product, n_nodes: int, n_edges: int) -> tuple[Tensor, ...]:
+    """Random inputs for `select_kernel` of an edge or node product, on its device and in its precision.
+
+    Args:
+        product: An edge or node product.
+        n_nodes: Number of nodes.
+        n_edges: Number of edges.
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator).to(product.where)
+
+    channels = getattr(product, "num_channels", None) or 1
+    rows = [2] if getattr(product, "pseudo_in", False) else []
+    features = draw(n_nodes, *rows, (getattr(product, "l_in", 0) + 1) ** 2, channels)
+    if isinstance(product, NodeProduct):
+        types = torch.randint(product.num_elements, (n_nodes,), generator=generator)
+        return features, types.to(product.where.device)
+    assert isinstance(product, EdgeProduct)
+    index = torch.randint(max(n_nodes, 1), (2, n_edges), generator=generator).sort(dim=1).values
+    weights = draw(n_edges, product.weight_numel, channels)
+    return features, draw(n_edges, 3), weights, index.to(product.where.device)
+
+
+def products_of(module: torch.nn.Module) -> Iterator[tuple[str, Product]]:
+    """The edge and node products of a model, outermost only."""
+    inside: list[str] = []
+    for name, member in module.named_modules():
+        if isinstance(member, Product) and not any(name.startswith(f"{outer}.") for outer in inside):
+            inside.append(name)
+            yield name, member
