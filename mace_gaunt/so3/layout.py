@@ -62,39 +62,39 @@ def l_max_of(components: int) -> int:
     return l_max
 
 
-def to_mul_ir(features: Tensor) -> Tensor:
-    """Dense layout to e3nn's flat layout of irreps `Cx0e + Cx1o + Cx2e + ...`.
+def to_mul_ir(features: Tensor, degrees: Degrees | None = None) -> Tensor:
+    """Dense layout to e3nn's flat layout of irreps such as `Cx0e + Cx1o + Cx2e`.
 
     Args:
-        features: Shape [n, (l_max+1)^2, C].
+        features: Shape [n, sum of 2l+1, C].
+        degrees: The degrees; 0..l_max when None.
 
     Returns:
-        Shape [n, (l_max+1)^2 * C]; within a degree the channel runs slower than m.
+        Shape [n, sum of 2l+1 * C]; within a degree the channel runs slower than m.
     """
-    l_max = l_max_of(features.shape[1])
-    blocks = [features[:, degree_slice(degree)].transpose(1, 2).flatten(1) for degree in range(l_max + 1)]
-    return torch.cat(blocks, dim=1)
+    degrees = degree_tuple(l_max_of(features.shape[1]) if degrees is None else degrees)
+    blocks = features.split([2 * degree + 1 for degree in degrees], dim=1)
+    return torch.cat([block.transpose(1, 2).flatten(1) for block in blocks], dim=1)
 
 
-def from_mul_ir(features: Tensor, l_max: int) -> Tensor:
+def from_mul_ir(features: Tensor, degrees: Degrees) -> Tensor:
     """Inverse of `to_mul_ir`.
 
     Args:
-        features: Shape [n, (l_max+1)^2 * C].
-        l_max: Largest degree.
+        features: Shape [n, sum of 2l+1 * C].
+        degrees: The degrees, each with the same number of channels; a number l_max stands for 0..l_max.
 
     Returns:
-        Shape [n, (l_max+1)^2, C].
+        Shape [n, sum of 2l+1, C].
 
     Raises:
-        ValueError: If the width is no multiple of (l_max+1)^2.
+        ValueError: If the width is no multiple of the sum of 2l+1.
     """
-    channels, rest = divmod(features.shape[1], num_components(l_max))
+    sizes = [2 * degree + 1 for degree in degree_tuple(degrees)]
+    channels, rest = divmod(features.shape[1], sum(sizes))
     if rest:
-        raise ValueError(f"width {features.shape[1]} is no multiple of (l_max+1)^2 = {num_components(l_max)}")
-    blocks, start = [], 0
-    for degree in range(l_max + 1):
-        width = (2 * degree + 1) * channels
-        blocks.append(features[:, start : start + width].unflatten(1, (channels, 2 * degree + 1)).transpose(1, 2))
-        start += width
-    return torch.cat(blocks, dim=1)
+        raise ValueError(f"width {features.shape[1]} is no multiple of {sum(sizes)}, the components of {degrees}")
+    blocks = features.split([size * channels for size in sizes], dim=1)
+    return torch.cat(
+        [block.unflatten(1, (channels, size)).transpose(1, 2) for size, block in zip(sizes, blocks, strict=True)], dim=1
+    )

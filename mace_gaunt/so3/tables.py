@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 
@@ -17,14 +18,14 @@ class TableModule(nn.Module):
         self._originals: dict[str, Tensor] = {}
 
     def register_table(self, name: str, table: Tensor) -> None:
-        """Add a constant.
+        """Add a constant; like a parameter it starts in torch's default precision.
 
         Args:
             name: Attribute under which it is found.
             table: Its values, float64.
         """
         self._originals[name] = table.detach().clone()
-        self.register_buffer(name, table, persistent=False)
+        self.register_buffer(name, table.to(torch.get_default_dtype()), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]

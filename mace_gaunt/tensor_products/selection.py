@@ -91,12 +91,16 @@ def select_kernel(product: Product, inputs: tuple[Tensor, ...], *, training: boo
 
 
 def candidates(product: Product) -> list[str]:
-    """Kernels that can be built here for this product, the present one first; references are no candidates."""
+    """Kernels that can be built here for this product, the present one first.
+
+    References are no candidates, nor are kernels made for another kind of device.
+    """
     if getattr(product.kernel, "serves_all", False):
         return [product.kernel_name]
     found = [product.kernel_name]
     for name, kernel in product.KERNELS.items():
-        if name == product.kernel_name or getattr(kernel, "reference", False):
+        elsewhere = product.where.device.type not in getattr(kernel, "devices", (product.where.device.type,))
+        if name == product.kernel_name or elsewhere or getattr(kernel, "reference", False):
             continue
         try:
             product.build_kernel(name)

@@ -30,3 +30,11 @@ def test_wrong_sizes_are_refused():
 
 def test_scatter_sum_without_edges():
     assert scatter_sum(torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64), 3).tolist() == [[0, 0]] * 3
+
+
+def test_chosen_degrees_go_to_e3nn_and_back():
+    features = torch.randn(5, 3 + 7, 4, dtype=torch.float64)
+    flat = to_mul_ir(features, (1, 3))
+    # e3nn's 4x1o + 4x3o: channel 2 of degree 3 begins after 4 * 3 + 2 * 7 numbers.
+    torch.testing.assert_close(flat[:, 26:33], features[:, 3:, 2])
+    torch.testing.assert_close(from_mul_ir(flat, (1, 3)), features)
