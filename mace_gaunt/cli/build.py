@@ -1,5 +1,6 @@
 """From a checked configuration to the objects of a training."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +73,12 @@ def build_data(config: DictConfig) -> AtomsDataModule:
     return data
 
 
-def check_settings(config: DictConfig) -> None:
+def check_settings(config: DictConfig, needed: Iterable[str] = tuple(NEEDED)) -> None:
     """Refuse what can be refused before any data are read.
 
     Args:
         config: The checked configuration.
+        needed: Groups that must be there.
 
     Raises:
         UserError: If a setting is impossible.
@@ -85,9 +87,10 @@ def check_settings(config: DictConfig) -> None:
         raise UserError(f"dtype is float32 or float64, not {config.dtype}.{nearest(str(config.dtype), DTYPES)}")
     check_choice(config.compile)
     _device(str(config.device))
-    for name, choices in NEEDED.items():
+    for name in needed:
         if config[name] is None:
-            raise UserError(f"there is no {name}: choose {' or '.join(f'{name}={choice}' for choice in choices)}.")
+            choices = " or ".join(f"{name}={choice}" for choice in NEEDED[name])
+            raise UserError(f"there is no {name}: choose {choices}.")
     _try_optimizer(build(config.optimizer, "optimizer"))
     build(config.loss, "loss")
     build(config.stage_two, "stage_two")

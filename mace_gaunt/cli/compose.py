@@ -209,7 +209,8 @@ def _kept_of_file(request: Request) -> dict[str, Any]:
         else:
             body.pop(group, None)
     if _changes_training_set(request) and isinstance(body.get("model"), dict):
-        body["model"] = {**body["model"], **dict.fromkeys(FILLED, MISSING)}
+        filled = [name for name in FILLED if name in body["model"]]
+        body["model"] = {**body["model"], **dict.fromkeys(filled, MISSING)}
     return body
 
 

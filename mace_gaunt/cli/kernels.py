@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 
+from torch import nn
+
 from mace_gaunt.model.kernels import place_of
-from mace_gaunt.model.mace import MACE
 from mace_gaunt.tensor_products.selection import Choice, products_of
 
 
-def tell_kernels(model: MACE, choices: Mapping[str, Choice]) -> None:
+def tell_kernels(model: nn.Module, choices: Mapping[str, Choice]) -> None:
     """Print family and kernel of every product, and what was measured.
 
     Args:
@@ -25,6 +26,6 @@ def tell_kernels(model: MACE, choices: Mapping[str, Choice]) -> None:
                 break
 
 
-def kernel_names(model: MACE) -> dict[str, str]:
+def kernel_names(model: nn.Module) -> dict[str, str]:
     """Kernel of each product, by its name in the model."""
     return {name: product.kernel_name for name, product in products_of(model)}

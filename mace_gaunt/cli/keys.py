@@ -95,7 +95,11 @@ def nearest_key(key: str, plain: dict[str, Any], known: Known) -> str:
         known: What the verb has at its top level.
     """
     parent, _, leaf = key.rpartition(".")
-    legal = {**legal_keys(plain, known), **dict.fromkeys(legal_aliases(known))}
+    legal = legal_keys(plain, known)
+    for name, target in legal_aliases(known).items():
+        # An alias of a key that the chosen part lacks would lead nowhere; one of a part that is off yet to choose may.
+        if target.split(",")[0] in legal or not plain.get(target.partition(".")[0]):
+            legal[name] = None
     siblings = {name.rpartition(".")[2]: name for name in legal if name.rpartition(".")[0] == parent}
     by_leaf: dict[str, str] = {}
     for name in legal:

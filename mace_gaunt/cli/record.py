@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +28,19 @@ LIBRARIES = ("torch", "e3nn", "lightning", "torch-geometric", "ase", "numpy", "h
 RECORD = "run.json"
 
 
-def begin_record(composed: "Composed", folder: RunFolder, data: "AtomsDataModule") -> None:
+def begin_record(
+    composed: "Composed",
+    folder: RunFolder,
+    file_hashes: Mapping[str, str],
+    kernels: Mapping[str, str],
+) -> None:
     """Write config.yaml and run.json; a continued run keeps its first record and adds to it.
 
     Args:
         composed: The completed configuration.
         folder: The run folder; it exists.
-        data: The data, set up.
+        file_hashes: File -> SHA-256 of the data.
+        kernels: Kernel of each product, by its name in the model.
     """
     from mace_gaunt.cli.compose import complete_text
 
@@ -56,7 +63,8 @@ def begin_record(composed: "Composed", folder: RunFolder, data: "AtomsDataModule
         "versions": versions(),
         "git": git_state(),
         "hardware": hardware(),
-        "data_sha256": data.file_hashes,
+        "kernels": dict(kernels),
+        "data_sha256": dict(file_hashes),
     }
     write_json(folder.path / RECORD, record)
 

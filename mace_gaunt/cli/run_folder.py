@@ -16,7 +16,10 @@ from mace_gaunt.errors import UserError, nearest
 FOLDER_VARIABLE, CHECKPOINT_VARIABLE = "MACE_GAUNT_RUN_FOLDER", "MACE_GAUNT_RUN_CHECKPOINT"
 RESUME = ("never", "auto", "must")
 # What a training writes; `overwrite=true` removes these and nothing else.
-WRITTEN = ("config.yaml", "run.json", "metrics.csv", "checkpoints", "model", "report", "tensorboard", "wandb")
+WRITTEN = (
+    "config.yaml", "run.json", "metrics.csv", "checkpoints", "model", "report", "tensorboard", "wandb", "tetris.csv",
+    "tetris.json",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

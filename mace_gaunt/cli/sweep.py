@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import json
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from mace_gaunt.errors import UserError
 
 SUMMARY = "sweep.csv"
 ERROR = "error.txt"
+TETRIS = "tetris.json"
 
 
 def run_sweep(arguments: Arguments) -> int:
@@ -189,16 +191,22 @@ def summarize(folder: Path) -> int:
 
 
 def _errors(row: dict[str, Any]) -> str:
-    """Validation errors in words; cells are empty where there are no labels."""
+    """Validation errors in words; cells are empty where there are no labels. Of the Tetris task what was learned."""
+    if "pieces_right" in row:
+        apart = "told apart" if row["chiral_pair_separated"] else "not told apart"
+        return f"{row['pieces_right']} of 8 pieces named right, mirror images {apart}"
     names = {"E": ("energy_rmse_meV", "meV"), "F": ("forces_rmse_meV_A", "meV/Å")}
     words = [f"{name} {float(row[key]):.1f} {unit}" for name, (key, unit) in names.items() if row.get(key)]
     return f"validation RMSE {'  '.join(words)}"
 
 
 def _row(job: Path) -> dict[str, Any]:
-    """Job number, its overrides, and its errors on the validation frames, or why it failed."""
+    """Job number, its overrides, and its errors on the validation frames or in the Tetris task, or why it failed."""
     if (job / ERROR).is_file():
         return {"job": job.name, "error": (job / ERROR).read_text().strip()}
+    if (job / TETRIS).is_file():
+        learned = json.loads((job / TETRIS).read_text())
+        return {"job": job.name, "overrides": (job / "overrides.txt").read_text().strip(), **learned}
     with (job / "report" / "metrics.csv").open(newline="") as file:
         valid = next(row for row in csv.DictReader(file) if row["split"] == "valid")
     return {"job": job.name, "overrides": (job / "overrides.txt").read_text().strip(), **valid}

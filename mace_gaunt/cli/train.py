@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mace_gaunt.cli.run_folder import RunFolder
     from mace_gaunt.data.datamodule import AtomsDataModule
     from mace_gaunt.data.statistics import Statistics
+    from mace_gaunt.tensor_products.selection import Choice
     from mace_gaunt.training.module import PotentialModule
 
 HELP = """\
@@ -106,12 +107,17 @@ def train(composed: "Composed", validate_only: bool = False) -> float | None:
     import lightning
 
     from mace_gaunt.cli.build import build_data, build_module, build_trainer, check_settings
+    from mace_gaunt.cli.kernels import tell_kernels
     from mace_gaunt.cli.machine import use_machine_well
     from mace_gaunt.cli.resume import check_resumable
     from mace_gaunt.cli.run_folder import rank
+    from mace_gaunt.cli.tetris import check_task, train_tetris
 
     use_machine_well()
     config = composed.config
+    check_task(config)
+    if config.task == "tetris":
+        return train_tetris(composed, validate_only)
     folder = plan_run(composed)
     check_settings(config)
     lightning.seed_everything(config.seed, verbose=False)
@@ -121,11 +127,14 @@ def train(composed: "Composed", validate_only: bool = False) -> float | None:
     module = build_module(config)
     check_resumable(config, folder, composed.request.known)
     trainer = build_trainer(config, folder)
+    choices = choose_kernels(config, data, module, folder, trainer)
     if rank() > 0:
         # One of the further processes of a training on several devices: it computes, and neither writes nor prints.
         trainer.fit(module, datamodule=data, ckpt_path=folder.checkpoint, weights_only=True)
         return None
-    describe(config, data, module, folder, trainer.strategy.root_device)
+    describe(config, data, module, trainer.strategy.root_device)
+    tell_kernels(module.model, choices)
+    print(f"run folder    {folder.path}{' (continued)' if folder.checkpoint else ''}", flush=True)
     if validate_only:
         print("valid: everything is ready for training; nothing was written")
         return None
@@ -181,16 +190,13 @@ def fill_from_data(config: "DictConfig", statistics: "Statistics") -> None:
         config.model[name] = value
 
 
-def describe(
-    config: "DictConfig", data: "AtomsDataModule", module: "PotentialModule", folder: "RunFolder", device: Any
-) -> None:
+def describe(config: "DictConfig", data: "AtomsDataModule", module: "PotentialModule", device: Any) -> None:
     """Print what will be trained, on what and where.
 
     Args:
         config: The completed configuration.
         data: The data.
         module: The module with the model.
-        folder: The run folder.
         device: Where it will be trained.
     """
     import torch
@@ -198,7 +204,6 @@ def describe(
     model = module.model
     threads = torch.get_num_threads()
     tests = ", ".join(data.test_frames) or "none"
-    edge, node = model.interactions[-1].edge_product, model.products[-1].node_product
     number = sum(parameter.numel() for parameter in model.parameters())
     print(
         f"data          {len(data.train_frames)} training, {len(data.valid_frames)} validation frames; tests: {tests}"
@@ -207,9 +212,44 @@ def describe(
         f"model         {config.model.num_channels} channels, max_L {config.model.max_L}, {number:,} parameters, "
         f"{config.dtype} on {device}, {threads} thread{'s' * (threads > 1)}"
     )
-    print(f"edge product  family {edge.family}, kernel {edge.kernel_name}")
-    print(f"node product  family {node.family}, kernel {node.kernel_name}")
-    print(f"run folder    {folder.path}{' (continued)' if folder.checkpoint else ''}", flush=True)
+
+
+def choose_kernels(
+    config: "DictConfig", data: "AtomsDataModule", module: "PotentialModule", folder: "RunFolder", trainer: Any
+) -> dict[str, "Choice"]:
+    """Set the kernels: those given, those of the run that is continued, else the fastest on this device.
+
+    The compiled path is written for the first kernel of a family, so nothing is measured where it will be compiled.
+
+    Args:
+        config: The completed configuration.
+        data: The data, set up.
+        module: The module; its model changes in place.
+        folder: The run folder.
+        trainer: The trainer.
+
+    Returns:
+        What was measured, by product.
+    """
+    from mace_gaunt.cli.record import read_record
+    from mace_gaunt.model.kernels import restore_kernels, select_kernels, use_kernels
+    from mace_gaunt.training.compilation import check_choice, reason_not_to_compile
+
+    use_kernels(module.model, config.kernel)
+    if folder.checkpoint and (before := read_record(folder.path).get("kernels")):
+        # Another kernel would round differently, and the continuation would not be the same run.
+        restore_kernels(module.model, before)
+        return {}
+    batches, choice = len(data.train_dataloader()), check_choice(config.compile)
+    steps = trainer.max_steps if trainer.max_steps > 0 else batches * max(trainer.max_epochs or 0, 0)
+    if choice == "on" or (choice == "auto" and reason_not_to_compile(steps) is None):
+        return {}
+    frames = data.train_frames
+    share = max(1, round(len(frames) / batches))
+    sizes = [sum(frame.node_types.shape[0] for frame in frames), sum(frame.edge_index.shape[1] for frame in frames)]
+    module.model.to(trainer.strategy.root_device)
+    n_nodes, n_edges = (max(1, size * share // len(frames)) for size in sizes)
+    return select_kernels(module.model, n_nodes, n_edges, training=True)
 
 
 def fit_and_report(
@@ -227,12 +267,13 @@ def fit_and_report(
     Returns:
         The best validation loss.
     """
+    from mace_gaunt.cli.kernels import kernel_names
     from mace_gaunt.cli.record import begin_record, end_record
     from mace_gaunt.cli.run_folder import share_plan
 
     new = folder.create()
     share_plan(folder)
-    begin_record(composed, folder, data)
+    begin_record(composed, folder, data.file_hashes, kernel_names(module.model))
     checkpoint = str(folder.checkpoint) if folder.checkpoint else None
     try:
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
+from torch import nn
+
 from mace_gaunt.errors import UserError, nearest
-from mace_gaunt.model.mace import MACE
 from mace_gaunt.tensor_products.contracts import EdgeProduct, NodeProduct, Product
 from mace_gaunt.tensor_products.families import FAMILIES, product_class
 from mace_gaunt.tensor_products.selection import Choice, example_inputs, products_of, select_kernel
@@ -18,7 +19,7 @@ def place_of(product: Product) -> str:
     return "edge" if isinstance(product, EdgeProduct) else "node"
 
 
-def use_kernels(model: MACE, kernel: KernelChoice) -> None:
+def use_kernels(model: nn.Module, kernel: KernelChoice) -> None:
     """Make a model's products use a kernel; what the model computes does not change.
 
     Args:
@@ -78,7 +79,7 @@ def refusal(kernel: str, products: list[Product]) -> str:
     return f"no product of this model (family {', '.join(families)}) has a kernel '{kernel}'.{nearest(kernel, known)}"
 
 
-def select_kernels(model: MACE, n_nodes: int, n_edges: int, *, training: bool) -> dict[str, Choice]:
+def select_kernels(model: nn.Module, n_nodes: int, n_edges: int, *, training: bool) -> dict[str, Choice]:
     """Measure the kernels of every product that leaves the choice open, and use the fastest.
 
     Args:
@@ -98,7 +99,7 @@ def select_kernels(model: MACE, n_nodes: int, n_edges: int, *, training: bool) -
     return choices
 
 
-def restore_kernels(model: MACE, names: Mapping[str, str]) -> None:
+def restore_kernels(model: nn.Module, names: Mapping[str, str]) -> None:
     """Use the kernels of an earlier run again.
 
     Args:
