@@ -11,18 +11,19 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from mace_gaunt.data.labels import LabelKeys, Labels, read_labels
-from mace_gaunt.data.neighbors import neighbor_list
+from mace_gaunt.data.neighbors import neighbor_pairs
 from mace_gaunt.errors import UserError
+from mace_gaunt.so3.mirror import mirror_index
 
-# Field -> shape, dtype, unit and meaning. Batching joins n_nodes, n_edges and n_graphs along their axis.
+# Field -> shape, dtype, unit and meaning. Batching joins n_nodes, n_pairs and n_graphs along their axis.
 FIELDS: dict[str, tuple[str, torch.dtype | type, str]] = {
     "positions": ("[n_nodes, 3]", torch.float64, "Å"),
     "atomic_numbers": ("[n_nodes]", torch.int64, ""),
     "node_types": ("[n_nodes]", torch.int64, "index into the sorted atomic numbers of the model"),
     "cell": ("[n_graphs, 3, 3]", torch.float64, "Å, rows are cell vectors, zeros when there is none"),
     "pbc": ("[n_graphs, 3]", torch.bool, "periodic directions"),
-    "edge_index": ("[2, n_edges]", torch.int64, "[0] sends, [1] receives; sorted by receiver"),
-    "shifts": ("[n_edges, 3]", torch.float64, "Å, vectors = positions[receiver] - positions[sender] + shifts"),
+    "pair_index": ("[2, n_pairs]", torch.int64, "every pair once: [0] sends, [1] receives; sorted by receiver"),
+    "shifts": ("[n_pairs, 3]", torch.float64, "Å, vectors = positions[receiver] - positions[sender] + shifts"),
     "energy": ("[n_graphs]", torch.float64, "eV, total; NaN when absent"),
     "forces": ("[n_nodes, 3]", torch.float64, "eV/Å; NaN when absent"),
     "stress": ("[n_graphs, 3, 3]", torch.float64, "eV/Å^3, dE/dstrain / V as in ASE; NaN when absent"),
@@ -39,16 +40,35 @@ class AtomicData(Data):
     """One structure as a graph, with its labels; `torch_geometric.data.Batch` joins several.
 
     The fields are those of `FIELDS`: positions and labels in float64, eV and Å, whatever the model computes in. A
-    frame without a label has NaN there. One atom, and no edges, are legal. A batch also has `batch` [n_nodes], the
+    frame without a label has NaN there. One atom, and no edges, are legal. Every pair of neighbours is stored once, as
+    `neighbor_pairs` gives it, and stands for two edges, one in each direction. A batch also has `batch` [n_nodes], the
     graph of each node, `ptr` [n_graphs + 1], the first node of each graph, and `num_graphs`.
     """
 
     def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
-        # torch_geometric counts up whatever has "index" in its name; only edge_index counts nodes.
-        return self.num_nodes if key == "edge_index" else 0
+        # torch_geometric counts up whatever has "index" in its name; only pair_index counts nodes.
+        return self.num_nodes if key == "pair_index" else 0
 
     def __cat_dim__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
-        return -1 if key == "edge_index" else 0
+        return -1 if key == "pair_index" else 0
+
+    @property
+    def num_edges(self) -> int:
+        """Number of edges, two for every pair."""
+        return 2 * int(self.pair_index.shape[1])
+
+    @property
+    def edge_index(self) -> Tensor:
+        """Sender and receiver of every edge, shape [2, n_edges]: of all pairs, then of all pairs the other way round.
+
+        Raises:
+            AttributeError: If it is set: the pairs are what is stored.
+        """
+        return mirror_index(self.pair_index)
+
+    @edge_index.setter
+    def edge_index(self, value: Any) -> None:
+        raise AttributeError("edge_index follows from pair_index, which holds every pair of neighbours once: set that")
 
     @classmethod
     def from_atoms(
@@ -78,7 +98,7 @@ class AtomicData(Data):
             UserError: If an element is not in atomic_numbers, a label or position is not finite or misshapen, or the
                 cell does not fit pbc.
         """
-        edge_index, shifts = neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, r_max)
+        pair_index, shifts = neighbor_pairs(atoms.positions, atoms.cell.array, atoms.pbc, r_max)
         labels = Labels() if keys is None else read_labels(atoms, keys)
         return cls(
             positions=torch.tensor(atoms.positions, dtype=torch.float64),
@@ -86,7 +106,7 @@ class AtomicData(Data):
             node_types=node_types(atoms.numbers, atomic_numbers),
             cell=torch.tensor(atoms.cell.array, dtype=torch.float64).unsqueeze(0),
             pbc=torch.tensor(atoms.pbc, dtype=torch.bool).unsqueeze(0),
-            edge_index=torch.from_numpy(edge_index),
+            pair_index=torch.from_numpy(pair_index),
             shifts=torch.from_numpy(shifts),
             energy=torch.tensor([labels.energy], dtype=torch.float64),
             forces=_or_nan(labels.forces, (len(atoms), 3)),

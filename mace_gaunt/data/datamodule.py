@@ -77,7 +77,7 @@ class AtomsDataModule(lightning.LightningDataModule):
             valid_size: Number of frames instead of valid_fraction.
             batch_size: Frames per training batch.
             valid_batch_size: Frames per validation batch; None is batch_size.
-            max_edges_per_batch: Bound on the edges of a batch, instead of both batch sizes.
+            max_edges_per_batch: Bound on the edges of a batch (a pair of neighbours is two), instead of both sizes.
             num_workers: Processes that make batches; frames are in memory, so 0 is fast.
             seed: Of the split and of the order of frames.
             E0s: "isolated", "regress" or {symbol: eV}.
@@ -207,7 +207,7 @@ class AtomsDataModule(lightning.LightningDataModule):
         return sets
 
     def _loader(self, frames: list[AtomicData], batch_size: int, shuffle: bool) -> DataLoader:
-        n_edges = [frame.edge_index.shape[1] for frame in frames]
+        n_edges = [frame.num_edges for frame in frames]
         batches = EpochBatchSampler(n_edges, batch_size, self.max_edges_per_batch, self.seed, shuffle)
         return DataLoader(
             frames,  # type: ignore[arg-type]

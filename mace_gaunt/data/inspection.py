@@ -12,7 +12,7 @@ from ase.data import chemical_symbols
 
 from mace_gaunt.data.label_table import FileLabels, count_labels, format_rows, format_table, near_miss
 from mace_gaunt.data.labels import QUANTITIES, LabelKeys, read_labels
-from mace_gaunt.data.neighbors import neighbor_list
+from mace_gaunt.data.neighbors import neighbor_pairs
 from mace_gaunt.data.readers import Frames, read_frames
 from mace_gaunt.errors import UserError
 
@@ -146,7 +146,7 @@ def _values(frames: Frames, keys: LabelKeys, r_max: float | None) -> dict[str, A
 
 
 def _count_edges(atoms: ase.Atoms, r_max: float) -> int:
-    return neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, r_max)[0].shape[1]
+    return 2 * neighbor_pairs(atoms.positions, atoms.cell.array, atoms.pbc, r_max)[0].shape[1]
 
 
 def _header() -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Neighbour lists: positions, cell and cutoff -> edge_index and shifts."""
+"""Neighbour lists: positions, cell and cutoff -> pair_index and shifts."""
 
 import numpy as np
 import vesin
@@ -9,14 +9,16 @@ from mace_gaunt.errors import UserError
 COINCIDENT = 1e-8
 
 
-def neighbor_list(
+def neighbor_pairs(
     positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray | bool, r_max: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All ordered pairs of atoms, periodic images included, nearer than r_max.
+    """All pairs of atoms, periodic images included, nearer than r_max, each once.
 
-    The vector of edge e is positions[edge_index[1, e]] - positions[edge_index[0, e]] + shifts[e]. Every pair is there
-    twice, once in each direction. An atom is a neighbour of its own periodic images, never of itself. Positions
-    may lie anywhere, also outside the cell, and any of the three directions may be periodic.
+    The vector of pair p is positions[pair_index[1, p]] - positions[pair_index[0, p]] + shifts[p]. A pair stands for
+    two edges: this one, and the opposite one with sender and receiver exchanged and the negative vector. Of the two,
+    the list holds the one with sender < receiver. An atom is a neighbour of its own periodic images, never of itself;
+    of two opposite images the list holds the one whose first step along a cell vector that is not zero is positive.
+    Positions may lie anywhere, also outside the cell, and any of the three directions may be periodic.
 
     Args:
         positions: Shape [n_nodes, 3] (Å).
@@ -25,8 +27,8 @@ def neighbor_list(
         r_max: Cutoff radius (Å).
 
     Returns:
-        edge_index: Sender and receiver, shape [2, n_edges], int64, sorted by receiver, then sender, then image.
-        shifts: Whole lattice vectors, shape [n_edges, 3] (Å).
+        pair_index: Sender and receiver, shape [2, n_pairs], int64, sorted by receiver, then sender, then image.
+        shifts: Whole lattice vectors, shape [n_pairs, 3] (Å).
 
     Raises:
         UserError: If a position is not finite, r_max is not positive, the periodic cell vectors span no volume, or two
@@ -39,7 +41,7 @@ def neighbor_list(
     # Wrapping first keeps the images few and exact for atoms that have travelled many cells.
     images = np.floor(positions @ np.linalg.inv(box)) * periodic
     senders, receivers, steps = _pairs(positions - images @ box, box, periodic, r_max)
-    steps = steps - images[receivers] + images[senders]
+    senders, receivers, steps = _one_way(senders, receivers, steps - images[receivers] + images[senders])
     order = np.lexsort((*steps.T[::-1], senders, receivers))
     return np.stack([senders[order], receivers[order]]), steps[order] @ box
 
@@ -47,13 +49,23 @@ def neighbor_list(
 def _pairs(
     wrapped: np.ndarray, box: np.ndarray, periodic: np.ndarray, r_max: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sender, receiver and steps along the cell vectors, in no particular order."""
-    neighbors = vesin.NeighborList(cutoff=r_max, full_list=True, n_threads=1)
+    """Sender, receiver and steps along the cell vectors, each pair once, in no particular order or direction."""
+    neighbors = vesin.NeighborList(cutoff=r_max, full_list=False, n_threads=1)
     senders, receivers, steps, lengths = neighbors.compute(wrapped, box, periodic, quantities="ijSd")
     if lengths.size and lengths.min() < COINCIDENT:
-        i, j = senders[lengths.argmin()], receivers[lengths.argmin()]
+        i, j = sorted([senders[lengths.argmin()], receivers[lengths.argmin()]])
         raise UserError(f"atoms {i} and {j} are at the same place ({wrapped[i].round(4).tolist()} Å in the cell).")
     return senders.astype(np.int64), receivers.astype(np.int64), steps.astype(np.float64)
+
+
+def _one_way(
+    senders: np.ndarray, receivers: np.ndarray, steps: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same pairs, in the direction in which the list holds them."""
+    first_step = np.take_along_axis(steps, (steps != 0).argmax(axis=1)[:, None], axis=1)[:, 0]
+    backwards = (senders > receivers) | ((senders == receivers) & (first_step < 0))
+    forwards = np.where(backwards, -1.0, 1.0)[:, None]
+    return np.minimum(senders, receivers), np.maximum(senders, receivers), steps * forwards
 
 
 def _complete_cell(cell: np.ndarray, periodic: np.ndarray) -> np.ndarray:

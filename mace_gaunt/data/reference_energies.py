@@ -30,7 +30,7 @@ def check_policy(policy: E0Policy) -> E0Policy:
 
 def is_isolated_atom(frame: AtomicData) -> bool:
     """Whether a frame is one atom that sees no neighbour (nor its own images), with an energy."""
-    return frame.num_nodes == 1 and frame.edge_index.shape[1] == 0 and bool(frame.energy.isfinite().all())
+    return frame.num_nodes == 1 and frame.num_edges == 0 and bool(frame.energy.isfinite().all())
 
 
 def isolated_energies(frames: Iterable[AtomicData]) -> dict[int, float]:

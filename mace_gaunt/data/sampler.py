@@ -34,7 +34,7 @@ class EpochBatchSampler(Sampler[list[int]]):
         """Fix the number of batches.
 
         Args:
-            n_edges: Number of edges of each frame.
+            n_edges: Number of edges of each frame, two for a pair of neighbours.
             batch_size: Frames per batch, at least 1; not read when max_edges_per_batch is given.
             max_edges_per_batch: Bound on the sum of n_edges in a batch.
             seed: Of the order of frames.

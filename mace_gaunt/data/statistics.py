@@ -24,7 +24,7 @@ class Statistics:
     Attributes:
         atomic_numbers: The elements, sorted.
         E0s: Energy of the isolated atom of each (eV).
-        avg_num_neighbors: Edges per node.
+        avg_num_neighbors: Edges per node; a pair of neighbours is two edges.
         scale: Root mean square of the force components (eV/Å).
         shift: Mean interaction energy per atom, energy minus E0s (eV).
     """
@@ -70,7 +70,7 @@ def compute_statistics(frames: Sequence[AtomicData], atomic_numbers: Sequence[in
     per_atom = torch.cat([(f.energy - energies[f.node_types].sum()) / f.num_nodes for f in frames])
     per_atom = per_atom[per_atom.isfinite()]
     n_nodes = sum(frame.num_nodes for frame in frames)
-    n_edges = sum(frame.edge_index.shape[1] for frame in frames)
+    n_edges = sum(frame.num_edges for frame in frames)
     return Statistics(
         atomic_numbers=[int(number) for number in atomic_numbers],
         E0s=[float(energy) for energy in E0s],

@@ -106,7 +106,7 @@ def _graphs(
         if not is_isolated_atom(graph):
             raise UserError(
                 f"isolated_atoms_file: frame {int(graph.frame_index)} has {graph.num_nodes} atoms and "
-                f"{graph.edge_index.shape[1]} edges; expected single atoms that see no periodic image, with energies."
+                f"{graph.num_edges} edges; expected single atoms that see no periodic image, with energies."
             )
     energies = isolated_energies([*train, *valid, *isolated])
     bound = [[graph for graph in group if not is_isolated_atom(graph)] for group in (train, valid)]

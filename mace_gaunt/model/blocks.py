@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mace_gaunt.model.radial import MLP
 from mace_gaunt.so3.layout import degree_slice
 from mace_gaunt.so3.linear import EquivariantLinear
+from mace_gaunt.so3.mirror import mirror_values
 from mace_gaunt.tensor_products.contracts import EdgeProduct, NodeProduct
 
 EdgeProductFactory = Callable[..., EdgeProduct]
@@ -117,7 +118,14 @@ class Interaction(nn.Module):
         self.skip = ElementLinear(l_in, l_skip, num_channels, num_elements, pseudo=pseudo_in)
 
     def forward(
-        self, node_feats: Tensor, node_types: Tensor, edge_attrs: Tensor, edge_feats: Tensor, edge_index: Tensor
+        self,
+        node_feats: Tensor,
+        node_types: Tensor,
+        edge_attrs: Tensor,
+        edge_feats: Tensor,
+        edge_index: Tensor,
+        *,
+        mirrored: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Messages and skip connection.
 
@@ -125,14 +133,17 @@ class Interaction(nn.Module):
             node_feats: Shape [n_nodes, (l_in+1)^2, C]; [n_nodes, 2, (l_in+1)^2, C] if `pseudo_in`.
             node_types: Shape [n_nodes].
             edge_attrs: Harmonics, shape [n_edges, (l_edge+1)^2].
-            edge_feats: Radial basis, shape [n_edges, num_bessel].
+            edge_feats: Radial basis, shape [n_edges, num_bessel]; if mirrored, of the first n_edges / 2.
             edge_index: Shape [2, n_edges].
+            mirrored: Whether the second half of the edges is the first half the other way round, in the same order. The
+                radial network, the largest part of a step, is then evaluated for one half only.
 
         Returns:
             A, shape [n_nodes, (l_edge+1)^2, C], and the skip, shape [n_nodes, (l_skip+1)^2, C]; A with the parity axis
             if `pseudo_out`, the skip if `pseudo_in`.
         """
         weights = self.radial_mlp(edge_feats).unflatten(1, (self.edge_product.weight_numel, -1))
+        weights = mirror_values(weights) if mirrored else weights
         messages = self.edge_product(self.linear_up(node_feats), edge_attrs, weights, edge_index)
         return self.linear(messages) / self.avg_num_neighbors, self.skip(node_feats, node_types)
 

@@ -20,7 +20,7 @@ class CompileError(RuntimeError):
 
 
 def trace_gradient(model: MACE) -> GraphModule:
-    """Graph of (parameters, vectors, node_types, edge_index) -> node energies, dE/dvectors, for any batch shape.
+    """Graph of (parameters, vectors, node_types, pair_index) -> node energies, dE/dvectors, for any batch shape.
 
     The trace records a detach for every operation whose backward uses its own output; kept, these would silently cut
     the second derivative (tanh, exp, sqrt, 1/x and more), so all are taken out.
@@ -28,12 +28,12 @@ def trace_gradient(model: MACE) -> GraphModule:
     names = [name for name, _ in model.named_parameters()]
 
     def gradient(
-        parameters: list[Tensor], vectors: Tensor, node_types: Tensor, edge_index: Tensor
+        parameters: list[Tensor], vectors: Tensor, node_types: Tensor, pair_index: Tensor
     ) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             leaf = vectors.detach().requires_grad_(True)
             state = dict(zip(names, parameters, strict=True))
-            node_energy = functional_call(model, state, (leaf, node_types, edge_index))
+            node_energy = functional_call(model, state, (leaf, node_types, pair_index), {"mirrored": True})
             (result,) = torch.autograd.grad(node_energy.sum(), leaf, create_graph=True)
         return node_energy, result
 
@@ -50,13 +50,17 @@ def trace_gradient(model: MACE) -> GraphModule:
 
 
 def example_batch(model: MACE) -> tuple[Tensor, Tensor, Tensor]:
-    """Vectors, node types and edges of a made-up batch; sizes of one or equal sizes would be frozen by the trace."""
+    """Vectors, node types and pairs of a made-up batch.
+
+    Sizes of one or equal sizes would be frozen by the trace: those of atoms, pairs and edges (two for a pair) differ,
+    also with one more node for every element.
+    """
     generator = torch.Generator().manual_seed(0)
-    n_nodes, n_edges = 7, 23
-    vectors = torch.randn(n_edges, 3, generator=generator) + 0.1
+    n_nodes, n_pairs = 101, 307
+    vectors = torch.randn(n_pairs, 3, generator=generator) + 0.1
     node_types = torch.randint(len(model.atomic_numbers), (n_nodes,), generator=generator)
-    edge_index = torch.randint(n_nodes, (2, n_edges), generator=generator)
-    return vectors.to(model.device, model.dtype), node_types.to(model.device), edge_index.to(model.device)
+    pair_index = torch.randint(n_nodes, (2, n_pairs), generator=generator)
+    return vectors.to(model.device, model.dtype), node_types.to(model.device), pair_index.to(model.device)
 
 
 class CompiledGradient:
@@ -76,14 +80,14 @@ class CompiledGradient:
         self._compiled: Any = None
 
     def __call__(
-        self, vectors: Tensor, node_types: Tensor, edge_index: Tensor, training: bool
+        self, vectors: Tensor, node_types: Tensor, pair_index: Tensor, training: bool
     ) -> tuple[Tensor, Tensor]:
         """Node energies and dE/dvectors; shapes as in `edge_gradient`."""
         if self._compiled is None:
-            return self._first_call(vectors, node_types, edge_index, training)
+            return self._first_call(vectors, node_types, pair_index, training)
         # One graph for training and validation: without gradients torch.compile would build a second one.
         with torch.enable_grad():
-            node_energy, gradient = self._compiled(list(self.model.parameters()), vectors, node_types, edge_index)
+            node_energy, gradient = self._compiled(list(self.model.parameters()), vectors, node_types, pair_index)
         return (node_energy, gradient) if training else (node_energy.detach(), gradient.detach())
 
     def _first_call(self, *arguments: Any) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,9 @@
-"""Energies, forces, virials and stress, all from one gradient with respect to the edge vectors.
+"""Energies, forces, virials and stress, all from one gradient with respect to the vectors between neighbours.
 
-Every length and direction enters the model through the vectors r_ij alone, so with g_ij = dE/dr_ij
-forces_k = sum over edges sent by k of g - sum over edges received by k of g, and dE/dstrain = sum over edges of
-r (x) g, symmetrised. The vectors are leaves: nothing else has to be differentiated twice.
+Every length and direction enters the model through the vectors r_ij of the pairs alone, so with g_ij = dE/dr_ij
+forces_k = sum over pairs sent by k of g - sum over pairs received by k of g, and dE/dstrain = sum over pairs of
+r (x) g, symmetrised. The vectors are leaves: nothing else has to be differentiated twice. A pair stands for the edges
+in both directions, so that its g holds the derivatives of both.
 """
 
 from collections.abc import Callable
@@ -12,39 +13,45 @@ import torch
 from torch import Tensor
 
 from mace_gaunt.model.mace import MACE
+from mace_gaunt.so3.mirror import mirror_vectors
 from mace_gaunt.so3.scatter import scatter_sum
 
 EdgeGradient = Callable[[Tensor, Tensor, Tensor, bool], tuple[Tensor, Tensor]]
-"""(vectors, node_types, edge_index, training) -> node energies [n_nodes], dE/dvectors [n_edges, 3]."""
+"""(vectors of pairs, node_types, pair_index, training) -> node energies [n_nodes], dE/dvectors [n_pairs, 3]."""
 
 
 def edge_gradient(
-    model: torch.nn.Module, vectors: Tensor, node_types: Tensor, edge_index: Tensor, training: bool
+    model: torch.nn.Module, vectors: Tensor, node_types: Tensor, pair_index: Tensor, training: bool
 ) -> tuple[Tensor, Tensor]:
-    """Node energies and the derivative of their sum with respect to the edge vectors.
+    """Node energies and the derivative of their sum with respect to the vectors of the pairs.
 
     Args:
         model: A MACE, or anything called like one.
-        vectors: Shape [n_edges, 3] (Å).
+        vectors: Shape [n_pairs, 3] (Å).
         node_types: Shape [n_nodes].
-        edge_index: Shape [2, n_edges].
+        pair_index: Sender and receiver, shape [2, n_pairs]; every pair once.
         training: Whether the result will be differentiated with respect to the parameters.
 
     Returns:
-        Shapes [n_nodes] (eV) and [n_edges, 3] (eV/Å).
+        Shapes [n_nodes] (eV) and [n_pairs, 3] (eV/Å).
     """
     with torch.enable_grad():
         leaf = vectors.detach().requires_grad_(True)
-        node_energy = model(leaf, node_types, edge_index)
+        node_energy = model(leaf, node_types, pair_index, mirrored=True)
         (gradient,) = torch.autograd.grad(node_energy.sum(), leaf, create_graph=training)
     return (node_energy, gradient) if training else (node_energy.detach(), gradient)
 
 
-def edge_vectors(batch: Any) -> Tensor:
-    """positions[receiver] - positions[sender] + shifts, shape [n_edges, 3] (Å)."""
-    sender, receiver = batch.edge_index[0], batch.edge_index[1]
+def pair_vectors(batch: Any) -> Tensor:
+    """positions[receiver] - positions[sender] + shifts, shape [n_pairs, 3] (Å)."""
+    sender, receiver = batch.pair_index[0], batch.pair_index[1]
     vectors: Tensor = batch.positions[receiver] - batch.positions[sender] + batch.shifts
     return vectors
+
+
+def edge_vectors(batch: Any) -> Tensor:
+    """The vectors of all edges, in the order of `batch.edge_index`, shape [n_edges, 3] (Å)."""
+    return mirror_vectors(pair_vectors(batch))
 
 
 def graph_index(batch: Any) -> tuple[Tensor, int]:
@@ -76,7 +83,7 @@ def predict(
         batch: An AtomicData, a Batch of them, or anything with their fields.
         stress: Whether to compute virials and stress.
         training: Whether the result will be differentiated with respect to the parameters.
-        gradient: What computes node energies and edge gradients; None is the eager model.
+        gradient: What computes node energies and gradients of the pairs; None is the eager model.
 
     Returns:
         energy: Total, shape [n_graphs], float64 (eV).
@@ -86,24 +93,24 @@ def predict(
         virials: -dE/dstrain, shape [n_graphs, 3, 3] (eV), if stress.
         stress: dE/dstrain / volume, shape [n_graphs, 3, 3] (eV/Å^3), if stress; NaN without a volume.
     """
-    vectors = edge_vectors(batch).to(model.dtype)
+    vectors = pair_vectors(batch).to(model.dtype)
     if gradient is None:
-        node_energy, edge_grad = edge_gradient(model, vectors, batch.node_types, batch.edge_index, training)
+        node_energy, pair_grad = edge_gradient(model, vectors, batch.node_types, batch.pair_index, training)
     else:
-        node_energy, edge_grad = gradient(vectors, batch.node_types, batch.edge_index, training)
+        node_energy, pair_grad = gradient(vectors, batch.node_types, batch.pair_index, training)
     index, n_graphs = graph_index(batch)
     n_nodes = batch.node_types.shape[0]
-    sender, receiver = batch.edge_index[0], batch.edge_index[1]
+    sender, receiver = batch.pair_index[0], batch.pair_index[1]
     atoms = model.E0s[batch.node_types]
     interaction = scatter_sum(node_energy, index, n_graphs)
     result = {
         "energy": interaction.detach().double() + scatter_sum(atoms, index, n_graphs),
         "interaction_energy": interaction,
         "node_energy": node_energy.detach().double() + atoms,
-        "forces": scatter_sum(edge_grad, sender, n_nodes) - scatter_sum(edge_grad, receiver, n_nodes),
+        "forces": scatter_sum(pair_grad, sender, n_nodes) - scatter_sum(pair_grad, receiver, n_nodes),
     }
     if stress:
-        outer = vectors[:, :, None] * edge_grad[:, None, :]
+        outer = vectors[:, :, None] * pair_grad[:, None, :]
         strain_grad = scatter_sum(0.5 * (outer + outer.transpose(1, 2)), index[receiver], n_graphs)
         volume = torch.linalg.det(batch.cell.reshape(-1, 3, 3)).abs().to(strain_grad.dtype)
         # Divided by 1 and not by NaN: the gradient of a loss that leaves these frames out stays finite.

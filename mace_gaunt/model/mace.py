@@ -18,7 +18,7 @@ from mace_gaunt.model.blocks import (
 from mace_gaunt.model.radial import BesselBasis, ZBLRepulsion, polynomial_cutoff
 from mace_gaunt.model.trunk import build_layers, check_trunk, layer_features
 from mace_gaunt.so3.harmonics import spherical_harmonics
-from mace_gaunt.so3.scatter import scatter_sum
+from mace_gaunt.so3.mirror import harmonic_parities, mirror_harmonics, mirror_index, sum_at_receivers
 
 
 class MACE(nn.Module):
@@ -50,6 +50,7 @@ class MACE(nn.Module):
     """
 
     E0s: Tensor
+    parities: Tensor
 
     def __init__(
         self,
@@ -101,6 +102,7 @@ class MACE(nn.Module):
         self.atomic_numbers = [int(number) for number in atomic_numbers]
         self.scale, self.shift = float(scale), float(shift)
         self.register_buffer("E0s", torch.tensor(E0s, dtype=torch.float64), persistent=False)
+        self.register_buffer("parities", harmonic_parities(max_ell), persistent=False)
         num_elements = len(self.atomic_numbers)
 
         self.embedding = ElementEmbedding(num_elements, num_channels)
@@ -144,18 +146,22 @@ class MACE(nn.Module):
         """Device of the weights."""
         return self.embedding.weight.device
 
-    def forward(self, vectors: Tensor, node_types: Tensor, edge_index: Tensor) -> Tensor:
+    def forward(self, vectors: Tensor, node_types: Tensor, edge_index: Tensor, *, mirrored: bool = False) -> Tensor:
         """Interaction energy of each node: what it has beyond its E0.
 
         An atom without neighbours has exactly none: the readouts of an isolated atom of its element are subtracted (it
         rides along as one more node per element), and the shift comes in smoothly with the coordination. MACE has
         neither, so that its isolated atoms miss E0.
 
+        Edges come in pairs, one in each direction. Where both are in one list, it is enough to give one of them:
+        lengths, harmonics and radial networks are then evaluated once for both.
+
         Args:
             vectors: positions[receiver] - positions[sender] + shifts, shape [n_edges, 3] (Å), the model's dtype.
             node_types: Element indices, shape [n_nodes], int64.
             edge_index: Senders and receivers, shape [2, n_edges], int64; every edge shorter than r_max, none of
                 length zero.
+            mirrored: Whether every pair is there once, in either direction, and stands for both.
 
         Returns:
             Shape [n_nodes] (eV).
@@ -164,18 +170,29 @@ class MACE(nn.Module):
         edge_attrs = spherical_harmonics(vectors / lengths, self.max_ell)
         edge_feats = self.radial_basis(lengths)
         isolated = torch.arange(len(self.atomic_numbers), device=node_types.device)
-        types = torch.cat([isolated, node_types])
-        readouts = self.readout_sum(types, edge_attrs, edge_feats, edge_index + isolated.shape[0])
+        types, index = torch.cat([isolated, node_types]), edge_index + isolated.shape[0]
+        if mirrored:
+            edge_attrs, index = mirror_harmonics(edge_attrs, self.parities), mirror_index(index)
+        readouts = self.readout_sum(types, edge_attrs, edge_feats, index, mirrored=mirrored)
         readouts = readouts[isolated.shape[0] :] - readouts[: isolated.shape[0]][node_types]
         envelope = polynomial_cutoff(lengths[:, 0], self.r_max, self.radial_basis.p)
-        coordination = scatter_sum(envelope, edge_index[1], node_types.shape[0])
+        coordination = sum_at_receivers(envelope, edge_index, node_types.shape[0], mirrored=mirrored)
         energy = self.scale * readouts + self.shift * torch.tanh(coordination)
-        return energy if self.zbl is None else energy + self.zbl(lengths, node_types, edge_index)
+        return energy if self.zbl is None else energy + self.zbl(lengths, node_types, edge_index, mirrored=mirrored)
 
-    def readout_sum(self, node_types: Tensor, edge_attrs: Tensor, edge_feats: Tensor, edge_index: Tensor) -> Tensor:
-        """Sum of the readouts of all layers, shape [n_nodes]; shapes as in `Interaction`."""
+    def readout_sum(
+        self, node_types: Tensor, edge_attrs: Tensor, edge_feats: Tensor, edge_index: Tensor, *, mirrored: bool
+    ) -> Tensor:
+        """Sum of the readouts of all layers, shape [n_nodes]; arguments as in `Interaction`."""
         layers = layer_features(
-            self.interactions, self.products, self.embedding(node_types), node_types, edge_attrs, edge_feats, edge_index
+            self.interactions,
+            self.products,
+            self.embedding(node_types),
+            node_types,
+            edge_attrs,
+            edge_feats,
+            edge_index,
+            mirrored=mirrored,
         )
         energies = [readout(node_feats) for readout, node_feats in zip(self.readouts, layers, strict=True)]
         return torch.stack(energies).sum(0)

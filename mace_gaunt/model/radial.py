@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mace_gaunt.model.activations import activation
 from mace_gaunt.model.elements import COVALENT_RADII
-from mace_gaunt.so3.scatter import scatter_sum
+from mace_gaunt.so3.mirror import sum_at_receivers
 from mace_gaunt.so3.tables import TableModule
 
 
@@ -116,8 +116,18 @@ class ZBLRepulsion(TableModule):
         radii = torch.tensor([COVALENT_RADII[number] for number in atomic_numbers], dtype=torch.float64)
         self.register_table("radii", radii)
 
-    def forward(self, lengths: Tensor, node_types: Tensor, edge_index: Tensor) -> Tensor:
-        """Repulsion energy of each node (eV), half of every pair, shape [n_nodes]."""
+    def forward(self, lengths: Tensor, node_types: Tensor, edge_index: Tensor, *, mirrored: bool = False) -> Tensor:
+        """Repulsion energy of each node, half of every pair.
+
+        Args:
+            lengths: Edge lengths, shape [n_edges, 1] (Å).
+            node_types: Shape [n_nodes].
+            edge_index: Shape [2, n_edges].
+            mirrored: Whether every pair is there once and stands for both directions.
+
+        Returns:
+            Shape [n_nodes] (eV).
+        """
         types = node_types[edge_index]
         z_sender, z_receiver = self.numbers[types[0]], self.numbers[types[1]]
         r = lengths[:, 0]
@@ -127,4 +137,5 @@ class ZBLRepulsion(TableModule):
         screening = torch.stack([c * torch.exp(-a * x) for c, a in terms]).sum(0)
         reach = self.radii[types[0]] + self.radii[types[1]]
         pair = self.COULOMB_CONSTANT * z_sender * z_receiver / r * screening
-        return scatter_sum(0.5 * pair * polynomial_cutoff(r, reach, self.p), edge_index[1], node_types.shape[0])
+        half = 0.5 * pair * polynomial_cutoff(r, reach, self.p)
+        return sum_at_receivers(half, edge_index, node_types.shape[0], mirrored=mirrored)

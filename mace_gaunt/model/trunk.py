@@ -78,6 +78,8 @@ def layer_features(
     edge_attrs: Tensor,
     edge_feats: Tensor,
     edge_index: Tensor,
+    *,
+    mirrored: bool = False,
 ) -> Iterator[Tensor]:
     """The features that each layer gives.
 
@@ -87,14 +89,15 @@ def layer_features(
         node_feats: Embedded species, shape [n_nodes, 1, C].
         node_types: Shape [n_nodes].
         edge_attrs: Harmonics, shape [n_edges, (max_ell+1)^2].
-        edge_feats: Radial basis, shape [n_edges, num_bessel].
+        edge_feats: Radial basis, shape [n_edges, num_bessel]; if mirrored, of the first n_edges / 2.
         edge_index: Shape [2, n_edges].
+        mirrored: Whether the second half of the edges is the first half the other way round, in the same order.
 
     Yields:
         Shape [n_nodes, (max_L+1)^2, C], of the last layer [n_nodes, 1, C]; with pseudo-tensors [n_nodes, 2, same, C].
     """
     for interaction, product in zip(interactions, products, strict=True):
-        messages, skip = interaction(node_feats, node_types, edge_attrs, edge_feats, edge_index)
+        messages, skip = interaction(node_feats, node_types, edge_attrs, edge_feats, edge_index, mirrored=mirrored)
         node_feats = product(messages, skip, node_types)
         yield node_feats
 

@@ -13,7 +13,7 @@ def in_batches(frames: Iterable[AtomicData], max_edges: int) -> Iterator[list[At
 
     Args:
         frames: The frames; read as they are needed.
-        max_edges: Bound per batch, at least 1. A frame with more edges goes alone.
+        max_edges: Bound per batch, at least 1; a pair of neighbours is two edges. A frame with more edges goes alone.
 
     Returns:
         Lists of frames, none empty.
@@ -27,7 +27,7 @@ def in_batches(frames: Iterable[AtomicData], max_edges: int) -> Iterator[list[At
     n_edges = 0
     for frame in frames:
         # One node counts as one edge, so that frames without edges do not pile up without bound.
-        cost = frame.edge_index.shape[1] + frame.positions.shape[0]
+        cost = frame.num_edges + frame.positions.shape[0]
         if batch and n_edges + cost > max_edges:
             yield batch
             batch, n_edges = [], 0

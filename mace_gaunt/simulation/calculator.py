@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mace_gaunt.data.atomic_data import AtomicData, node_types
 from mace_gaunt.data.collate import collate
-from mace_gaunt.data.neighbors import neighbor_list
+from mace_gaunt.data.neighbors import neighbor_pairs
 from mace_gaunt.errors import UserError
 from mace_gaunt.model.gradients import predict
 from mace_gaunt.model.kernels import KernelChoice, select_kernels
@@ -98,9 +98,9 @@ class MaceGauntCalculator(Calculator):
         check_structure(structure, self.model.atomic_numbers)
         if stress:
             check_stress_defined(structure)
-        edges = self._neighbors.edges(structure.positions, structure.cell.array, structure.pbc, structure.numbers)
-        self.closest_distance = edges.closest
-        graph = _graph(structure, self.model.atomic_numbers, edges.edge_index, edges.shifts)
+        pairs = self._neighbors.pairs(structure.positions, structure.cell.array, structure.pbc, structure.numbers)
+        self.closest_distance = pairs.closest
+        graph = _graph(structure, self.model.atomic_numbers, pairs.pair_index, pairs.shifts)
         self.choose_kernels(graph)
         prediction = predict(self.model, graph.to(self.model.device), stress=stress)
         self.results = _split_results(prediction, [len(structure)])[0]
@@ -140,7 +140,7 @@ class MaceGauntCalculator(Calculator):
         """Measure, once, the kernels that were left open, at the sizes of a graph."""
         if self._kernels_are_open:
             self._kernels_are_open = False
-            sizes = graph.node_types.shape[0], graph.edge_index.shape[1]
+            sizes = graph.node_types.shape[0], graph.num_edges
             choices = select_kernels(self.model, *sizes, training=False)
             self.kernels = {name: str(choice) for name, choice in choices.items()}
 
@@ -157,13 +157,13 @@ class MaceGauntCalculator(Calculator):
             check_structure(atoms, self.model.atomic_numbers)
             if stress:
                 check_stress_defined(atoms)
-            edge_index, shifts = neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, self.model.r_max)
+            pair_index, shifts = neighbor_pairs(atoms.positions, atoms.cell.array, atoms.pbc, self.model.r_max)
         except (UserError, PropertyNotImplementedError) as error:
             raise type(error)(f"structure {index}: {error}") from error
-        return _graph(atoms, self.model.atomic_numbers, edge_index, shifts)
+        return _graph(atoms, self.model.atomic_numbers, pair_index, shifts)
 
 
-def _graph(atoms: ase.Atoms, known: list[int], edge_index: np.ndarray, shifts: np.ndarray) -> AtomicData:
+def _graph(atoms: ase.Atoms, known: list[int], pair_index: np.ndarray, shifts: np.ndarray) -> AtomicData:
     """The fields of AtomicData that a model reads (no labels, no weights)."""
     return AtomicData(
         positions=torch.tensor(atoms.positions, dtype=torch.float64),
@@ -171,7 +171,7 @@ def _graph(atoms: ase.Atoms, known: list[int], edge_index: np.ndarray, shifts: n
         node_types=node_types(atoms.numbers, known),
         cell=torch.tensor(atoms.cell.array, dtype=torch.float64)[None],
         pbc=torch.tensor(atoms.pbc, dtype=torch.bool)[None],
-        edge_index=torch.from_numpy(edge_index),
+        pair_index=torch.from_numpy(pair_index),
         shifts=torch.from_numpy(shifts),
         num_nodes=len(atoms),
     )

@@ -4,33 +4,33 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mace_gaunt.data.neighbors import neighbor_list
+from mace_gaunt.data.neighbors import neighbor_pairs
 
 
 @dataclass(frozen=True)
-class Edges:
-    """The edges of one structure within r_max.
+class Pairs:
+    """The pairs of neighbours of one structure within r_max, each once.
 
     Attributes:
-        edge_index: Sender and receiver, shape [2, n_edges].
-        shifts: Added to positions[receiver] - positions[sender], shape [n_edges, 3] (Å).
-        lengths: Edge lengths, shape [n_edges] (Å).
+        pair_index: Sender and receiver, shape [2, n_pairs].
+        shifts: Added to positions[receiver] - positions[sender], shape [n_pairs, 3] (Å).
+        lengths: Distances, shape [n_pairs] (Å).
     """
 
-    edge_index: np.ndarray
+    pair_index: np.ndarray
     shifts: np.ndarray
     lengths: np.ndarray
 
     @property
     def closest(self) -> float | None:
-        """Shortest edge (Å), None when there are no edges."""
+        """Shortest distance (Å), None when there are no neighbours."""
         return float(self.lengths.min()) if self.lengths.size else None
 
 
 class SkinNeighborList:
     """Neighbour list of one structure, built at r_max + skin and reused while no atom moved more than skin / 2.
 
-    The edges returned are exactly those within r_max: those in the skin are left out each time. Displacements are
+    The pairs returned are exactly those within r_max: those in the skin are left out each time. Displacements are
     those of the positions as given (unwrapped), so an atom that is wrapped into the cell moves by a lattice vector and
     the list is built anew. It is also built anew when the number of atoms, an element, the cell or pbc changes.
 
@@ -49,11 +49,11 @@ class SkinNeighborList:
         self.skin = skin
         self.num_builds = 0
         self._built_for: tuple[np.ndarray, ...] = ()
-        self._edge_index = np.zeros((2, 0), dtype=np.int64)
+        self._pair_index = np.zeros((2, 0), dtype=np.int64)
         self._shifts = np.zeros((0, 3))
 
-    def edges(self, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, numbers: np.ndarray) -> Edges:
-        """Edges within r_max for these positions.
+    def pairs(self, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, numbers: np.ndarray) -> Pairs:
+        """Pairs within r_max for these positions.
 
         Args:
             positions: Shape [n_nodes, 3] (Å).
@@ -62,17 +62,17 @@ class SkinNeighborList:
             numbers: Atomic numbers, shape [n_nodes].
 
         Returns:
-            The edges, ordered as `neighbor_list` orders them.
+            The pairs, ordered as `neighbor_pairs` orders them.
         """
         if self._is_stale(positions, cell, pbc, numbers):
-            self._edge_index, self._shifts = neighbor_list(positions, cell, pbc, self.r_max + self.skin)
+            self._pair_index, self._shifts = neighbor_pairs(positions, cell, pbc, self.r_max + self.skin)
             self._built_for = (numbers.copy(), pbc.copy(), cell.copy(), positions.copy())
             self.num_builds += 1
-        senders, receivers = self._edge_index
+        senders, receivers = self._pair_index
         vectors = positions[receivers] - positions[senders] + self._shifts
         lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
         within = lengths < self.r_max
-        return Edges(self._edge_index[:, within], self._shifts[within], lengths[within])
+        return Pairs(self._pair_index[:, within], self._shifts[within], lengths[within])
 
     def _is_stale(self, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, numbers: np.ndarray) -> bool:
         if not self._built_for or not all(map(np.array_equal, self._built_for, (numbers, pbc, cell))):

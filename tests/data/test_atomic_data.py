@@ -20,7 +20,7 @@ def build(atoms, **kwargs):
 def test_fields_are_those_of_the_table():
     data = build(make_water(), frame_index=7)
     assert set(data.keys()) == {*FIELDS, "num_nodes"}
-    sizes = {"n_nodes": 3, "n_edges": data.edge_index.shape[1], "n_graphs": 1}
+    sizes = {"n_nodes": 3, "n_pairs": data.pair_index.shape[1], "n_graphs": 1}
     for field, (shape, dtype, _) in FIELDS.items():
         if dtype is str:
             assert data[field] == "Default"
@@ -35,10 +35,18 @@ def test_fields_are_those_of_the_table():
 def test_vectors_follow_the_convention():
     atoms = ase.Atoms("H2", [[0.1, 0, 0], [2.9, 0, 0]], cell=[3, 3, 3], pbc=True)
     data = AtomicData.from_atoms(atoms, 0.5, [1])
-    senders, receivers = data.edge_index
-    vectors = data.positions[receivers] - data.positions[senders] + data.shifts
-    assert receivers.tolist() == [0, 1]
-    torch.testing.assert_close(vectors, torch.tensor([[0.2, 0, 0], [-0.2, 0, 0]], dtype=torch.float64))
+    assert data.pair_index.tolist() == [[0], [1]]
+    vectors = data.positions[1] - data.positions[0] + data.shifts
+    torch.testing.assert_close(vectors, torch.tensor([[-0.2, 0, 0]], dtype=torch.float64))
+
+
+def test_every_pair_is_two_edges():
+    data = build(make_water())
+    assert data.pair_index.tolist() == [[0, 0, 1], [1, 2, 2]]
+    assert data.edge_index.tolist() == [[0, 0, 1, 1, 2, 2], [1, 2, 2, 0, 0, 1]]
+    assert data.num_edges == 6
+    with pytest.raises(AttributeError, match="follows from pair_index"):
+        data.edge_index = data.pair_index
 
 
 def test_missing_labels_are_nan():
@@ -50,7 +58,8 @@ def test_missing_labels_are_nan():
 
 def test_one_atom_without_edges():
     data = build(make_atom("O"))
-    assert data.num_nodes == 1 and data.edge_index.shape == (2, 0) and data.shifts.shape == (0, 3)
+    assert data.num_nodes == 1 and data.num_edges == 0 and data.shifts.shape == (0, 3)
+    assert data.edge_index.shape == data.pair_index.shape == (2, 0)
     assert data.energy.tolist() == [-2041.25]
 
 

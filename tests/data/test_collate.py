@@ -49,16 +49,18 @@ def test_members_come_back(frames):
                 same(member[field], frame[field])
 
 
-def test_edges_stay_within_their_graph_and_sorted_by_receiver(frames):
+def test_pairs_stay_within_their_graph_and_sorted_by_receiver(frames):
     batch = collate(frames)
-    senders, receivers = batch.edge_index
+    senders, receivers = batch.pair_index
     assert (batch.batch[senders] == batch.batch[receivers]).all()
     assert (receivers.diff() >= 0).all()
+    edges = torch.cat([batch.pair_index, batch.pair_index.flip(0)], dim=1)
+    assert torch.equal(batch.edge_index, edges) and batch.num_edges == edges.shape[1] > 0
     torch.testing.assert_close(batch.ptr, torch.tensor([0, 3, 4, 5, 8, 9]))
 
 
 def test_fields_may_be_a_subset():
-    frames = [AtomicData(positions=torch.zeros(n, 3), edge_index=torch.zeros(2, 0).long(), num_nodes=n) for n in (1, 2)]
+    frames = [AtomicData(positions=torch.zeros(n, 3), pair_index=torch.zeros(2, 0).long(), num_nodes=n) for n in (1, 2)]
     batch = collate(frames)
     assert batch.batch.tolist() == [0, 1, 1] and batch.edge_index.shape == (2, 0)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mace_gaunt.data.neighbors import neighbor_list
+from mace_gaunt.data.neighbors import neighbor_pairs
 from mace_gaunt.errors import UserError
 
 SKEWED = np.array([[3.1, 0.0, 0.0], [2.9, 2.5, 0.0], [-1.3, 2.2, 4.0]])
@@ -33,19 +33,25 @@ def brute_force(positions, cell, pbc, r_max):
     return sorted(edges)
 
 
+def both_ways(positions, pair_index, shifts):
+    """(receiver, sender, vector) of both edges of every pair, sorted."""
+    senders, receivers = np.concatenate([pair_index, pair_index[::-1]], axis=1)
+    shifts = np.concatenate([shifts, -shifts])
+    vectors = (positions[receivers] - positions[senders] + shifts).round(8) + 0.0
+    return np.array(sorted((j, i, *v) for i, j, v in zip(senders, receivers, vectors, strict=True))).reshape(-1, 5)
+
+
 def check(positions, cell, pbc, r_max):
-    """Compare with brute force and return the number of edges."""
-    edge_index, shifts = neighbor_list(positions, cell, pbc, r_max)
-    senders, receivers = edge_index
-    vectors = positions[receivers] - positions[senders] + shifts
-    found = sorted((j, i, *v) for i, j, v in zip(senders, receivers, vectors.round(8) + 0.0, strict=True))
-    expected = [tuple(np.array(e) + 0.0) for e in brute_force(positions, cell, pbc, r_max)]
-    assert len(found) == len(expected)
-    np.testing.assert_allclose(np.array(found).reshape(-1, 5), np.array(expected).reshape(-1, 5), atol=1e-7)
-    assert edge_index.dtype == np.int64 and shifts.dtype == np.float64 and shifts.shape == (edge_index.shape[1], 3)
-    assert (np.diff(receivers) >= 0).all()
+    """Compare with brute force and return the number of pairs."""
+    pair_index, shifts = neighbor_pairs(positions, cell, pbc, r_max)
+    expected = np.array(brute_force(positions, cell, pbc, r_max)).reshape(-1, 5) + 0.0
+    assert len(expected) == 2 * pair_index.shape[1]
+    np.testing.assert_allclose(both_ways(positions, pair_index, shifts), expected, atol=1e-7)
+    assert pair_index.dtype == np.int64 and shifts.dtype == np.float64 and shifts.shape == (pair_index.shape[1], 3)
+    senders, receivers = pair_index
     assert (np.diff(receivers * len(positions) + senders) >= 0).all()
-    return len(found)
+    assert (senders <= receivers).all()
+    return pair_index.shape[1]
 
 
 @pytest.mark.parametrize("pbc", list(itertools.product([True, False], repeat=3)))
@@ -56,51 +62,53 @@ def test_mixed_periodicity(cell, pbc):
 
 
 def test_cell_much_smaller_than_the_cutoff():
-    edge_index, shifts = neighbor_list(np.zeros((1, 3)), np.eye(3), True, 3.01)
-    assert check(np.zeros((1, 3)), np.eye(3), (True, True, True), 3.01) == 122
-    assert (edge_index == 0).all() and (np.linalg.norm(shifts, axis=1) >= 1).all()
+    pair_index, shifts = neighbor_pairs(np.zeros((1, 3)), np.eye(3), True, 3.01)
+    assert check(np.zeros((1, 3)), np.eye(3), (True, True, True), 3.01) == 61
+    assert (pair_index == 0).all() and (np.linalg.norm(shifts, axis=1) >= 1).all()
 
 
 def test_atoms_far_outside_the_cell_have_the_edges_of_their_images():
     rng = np.random.default_rng(1)
     positions = rng.uniform(0, 3, (5, 3))
     steps = rng.integers(-50, 50, (5, 3))
-    inside, outside = (neighbor_list(p, SKEWED, True, 4.0) for p in (positions, positions + steps @ SKEWED))
+    inside, outside = (neighbor_pairs(p, SKEWED, True, 4.0) for p in (positions, positions + steps @ SKEWED))
 
-    def vectors(points, edges):
-        (senders, receivers), shifts = edges
+    def vectors(points, pairs):
+        (senders, receivers), shifts = pairs
         v = points[receivers] - points[senders] + shifts
         return np.array(sorted(map(tuple, np.column_stack([receivers, senders, v]).round(7).tolist())))
 
     np.testing.assert_allclose(vectors(positions, inside), vectors(positions + steps @ SKEWED, outside), atol=1e-6)
 
 
-def test_each_edge_has_its_reverse():
+def test_which_of_both_directions_and_images_is_listed():
+    """Sender below receiver; of an atom's own opposite images the one whose first step is positive."""
     positions = np.random.default_rng(2).uniform(0, 4, (7, 3))
-    (senders, receivers), shifts = neighbor_list(positions, SKEWED, (True, True, False), 4.0)
-    edges = {(i, j, *s) for i, j, s in zip(senders, receivers, (shifts.round(8) + 0.0).tolist(), strict=True)}
-    reverse = {(j, i, *(-np.array(s) + 0.0)) for i, j, *s in edges}
-    assert edges == reverse
+    (senders, receivers), shifts = neighbor_pairs(positions, SKEWED, (True, True, False), 4.0)
+    assert (senders <= receivers).all()
+    own = (shifts @ np.linalg.inv(SKEWED)).round(6)[senders == receivers]
+    assert len(own) > 7
+    assert {tuple(step) for step in own} == {(1.0, 0.0, 0.0), (1.0, -1.0, 0.0), (0.0, 1.0, 0.0)}
 
 
 @pytest.mark.parametrize("n_nodes", [0, 1, 2])
 def test_no_edges(n_nodes):
     positions = np.arange(3.0 * n_nodes).reshape(n_nodes, 3) * 10
-    edge_index, shifts = neighbor_list(positions, np.zeros((3, 3)), False, 5.0)
-    assert edge_index.shape == (2, 0) and shifts.shape == (0, 3)
-    assert edge_index.dtype == np.int64
+    pair_index, shifts = neighbor_pairs(positions, np.zeros((3, 3)), False, 5.0)
+    assert pair_index.shape == (2, 0) and shifts.shape == (0, 3)
+    assert pair_index.dtype == np.int64
 
 
 def test_pair_on_either_side_of_the_cutoff():
-    for gap, n_edges in [(5.0 - 1e-9, 2), (5.0 + 1e-9, 0)]:
-        assert neighbor_list(np.array([[0.0, 0, 0], [gap, 0, 0]]), np.zeros((3, 3)), False, 5.0)[0].shape[1] == n_edges
+    for gap, n_pairs in [(5.0 - 1e-9, 1), (5.0 + 1e-9, 0)]:
+        assert neighbor_pairs(np.array([[0.0, 0, 0], [gap, 0, 0]]), np.zeros((3, 3)), False, 5.0)[0].shape[1] == n_pairs
 
 
 def test_cell_vectors_of_open_directions_do_not_matter():
     positions = np.random.default_rng(3).uniform(0, 4, (6, 3))
     pbc = (True, False, False)
-    first = neighbor_list(positions, SKEWED, pbc, 4.0)
-    second = neighbor_list(positions, np.array([SKEWED[0], [0, 0, 0], [1e-9, 0, 0]]), pbc, 4.0)
+    first = neighbor_pairs(positions, SKEWED, pbc, 4.0)
+    second = neighbor_pairs(positions, np.array([SKEWED[0], [0, 0, 0], [1e-9, 0, 0]]), pbc, 4.0)
     np.testing.assert_array_equal(first[0], second[0])
     np.testing.assert_allclose(first[1], second[1], atol=1e-12)
 
@@ -110,10 +118,10 @@ def test_agrees_with_matscipy():
     rng = np.random.default_rng(4)
     positions = rng.uniform(-5, 15, (60, 3))
     i, j, steps = matscipy.neighbour_list("ijS", cutoff=5.0, positions=positions, cell=SKEWED * 3, pbc=[1, 1, 0])
-    edge_index, shifts = neighbor_list(positions, SKEWED * 3, (True, True, False), 5.0)
-    ours = np.column_stack([*edge_index, shifts]).round(6)
-    theirs = np.column_stack([i, j, steps @ (SKEWED * 3)]).round(6)
-    np.testing.assert_allclose(np.array(sorted(ours.tolist())), np.array(sorted(theirs.tolist())), atol=1e-5)
+    ours = both_ways(positions, *neighbor_pairs(positions, SKEWED * 3, (True, True, False), 5.0))
+    vectors = (positions[j] - positions[i] + steps @ (SKEWED * 3)).round(8) + 0.0
+    theirs = sorted(map(tuple, np.column_stack([j, i, vectors]).tolist()))
+    np.testing.assert_allclose(ours, np.array(theirs), atol=1e-5)
 
 
 @settings(max_examples=30, deadline=None)
@@ -136,13 +144,13 @@ def test_any_structure(seed, n_nodes, pbc, r_max):
 )
 def test_periodic_directions_without_volume_are_refused(cell, pbc):
     with pytest.raises(UserError, match="no volume"):
-        neighbor_list(np.zeros((2, 3)), cell, pbc, 3.0)
+        neighbor_pairs(np.zeros((2, 3)), cell, pbc, 3.0)
 
 
 def test_bad_positions_are_refused():
     with pytest.raises(UserError, match="atom 1 is not finite"):
-        neighbor_list(np.array([[0, 0, 0], [np.nan, 0, 0]]), np.eye(3), True, 3.0)
+        neighbor_pairs(np.array([[0, 0, 0], [np.nan, 0, 0]]), np.eye(3), True, 3.0)
     with pytest.raises(UserError, match="atoms 0 and 1 are at the same place"):
-        neighbor_list(np.zeros((2, 3)), np.eye(3) * 9, False, 3.0)
+        neighbor_pairs(np.zeros((2, 3)), np.eye(3) * 9, False, 3.0)
     with pytest.raises(UserError, match="r_max"):
-        neighbor_list(np.zeros((2, 3)), np.eye(3) * 9, False, 0.0)
+        neighbor_pairs(np.zeros((2, 3)), np.eye(3) * 9, False, 0.0)

@@ -7,6 +7,7 @@ from ase import Atoms
 from torch import Tensor, nn
 
 from mace_gaunt.data.atomic_data import AtomicData
+from mace_gaunt.so3.mirror import sum_at_receivers
 
 
 class Springs(nn.Module):
@@ -26,9 +27,9 @@ class Springs(nn.Module):
     def device(self) -> torch.device:
         return self.stiffness.device
 
-    def forward(self, vectors: Tensor, node_types: Tensor, edge_index: Tensor) -> Tensor:
+    def forward(self, vectors: Tensor, node_types: Tensor, edge_index: Tensor, mirrored: bool = False) -> Tensor:
         energies = 0.5 * self.stiffness * vectors.square().sum(1)
-        return energies.new_zeros(len(node_types)).index_add(0, edge_index[1], energies)
+        return sum_at_receivers(energies, edge_index, len(node_types), mirrored=mirrored)
 
 
 def labelled(model: Springs, atoms: Atoms, energy_error: float | None, force_error: float | None) -> AtomicData:

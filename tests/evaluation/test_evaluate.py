@@ -85,7 +85,7 @@ def test_reports_are_kept_unless_told_otherwise(springs, frames, tmp_path):
 
 
 def test_nothing_is_written_when_a_prediction_fails(springs, frames, tmp_path, monkeypatch):
-    def failing(*_):
+    def failing(*_, **__):
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(springs, "forward", failing)

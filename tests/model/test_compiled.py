@@ -29,8 +29,8 @@ def test_the_trace_keeps_every_second_derivative(choice, gate):
     traced = trace_gradient(model)
     parameters = list(model.parameters())
 
-    def gradient(vectors, node_types, edge_index, training):
-        return traced(parameters, vectors, node_types, edge_index)
+    def gradient(vectors, node_types, pair_index, training):
+        return traced(parameters, vectors, node_types, pair_index)
 
     for frames in ([molecule()], [crystal(), molecule(2)]):
         batch = Batch.from_data_list([graph(atoms, model) for atoms in frames])

@@ -55,3 +55,4 @@ def test_zbl_of_two_carbons():
     expected = 14.399645478 * 36 / 0.5 * phi * envelope
     assert zbl(lengths, types, edges).sum().item() == pytest.approx(expected, rel=1e-6)
     assert not zbl(torch.full_like(lengths, 1.6), types, edges).any()
+    torch.testing.assert_close(zbl(lengths[:1], types, edges[:, :1], mirrored=True), zbl(lengths, types, edges))

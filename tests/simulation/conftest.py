@@ -8,6 +8,7 @@ from ase.optimize import BFGS
 from torch import Tensor, nn
 
 from mace_gaunt.simulation.calculator import MaceGauntCalculator
+from mace_gaunt.so3.mirror import sum_at_receivers
 
 
 class ToyPotential(nn.Module):
@@ -38,16 +39,16 @@ class ToyPotential(nn.Module):
     def device(self) -> torch.device:
         return self.depth.device
 
-    def forward(self, vectors: Tensor, node_types: Tensor, edge_index: Tensor) -> Tensor:
+    def forward(self, vectors: Tensor, node_types: Tensor, edge_index: Tensor, mirrored: bool = False) -> Tensor:
         lengths = vectors.norm(dim=1)
         assert bool((lengths < self.r_max).all()), "edges in the skin reached the model"
         away = lengths - self.radii[node_types[edge_index]].sum(0)
         envelope = (1 - (lengths / self.r_max) ** 2) ** 3
         pairs = self.depth * (torch.exp(-6 * away) - 2 * torch.exp(-3 * away)) * envelope / 2
         density = torch.exp(-lengths) * envelope
-        zeros = torch.zeros(len(node_types), dtype=vectors.dtype, device=vectors.device)
-        energy = zeros.index_add(0, edge_index[1], pairs)
-        return energy - 0.3 * torch.tanh(zeros.index_add(0, edge_index[1], density) ** 2)
+        energy = sum_at_receivers(pairs, edge_index, len(node_types), mirrored=mirrored)
+        density = sum_at_receivers(density, edge_index, len(node_types), mirrored=mirrored)
+        return energy - 0.3 * torch.tanh(density**2)
 
 
 @pytest.fixture

@@ -3,24 +3,24 @@
 import numpy as np
 import pytest
 
-from mace_gaunt.data.neighbors import neighbor_list
+from mace_gaunt.data.neighbors import neighbor_pairs
 from mace_gaunt.simulation.neighbors import SkinNeighborList
 
 R_MAX = 3.0
 
 
-def edge_set(positions, edge_index, shifts):
-    vectors = positions[edge_index[1]] - positions[edge_index[0]] + shifts
-    return sorted(map(tuple, np.column_stack([edge_index.T, vectors.round(7) + 0.0])))
+def pair_set(positions, pair_index, shifts):
+    vectors = positions[pair_index[1]] - positions[pair_index[0]] + shifts
+    return sorted(map(tuple, np.column_stack([pair_index.T, vectors.round(7) + 0.0])))
 
 
 def check(skin_list, positions, cell, pbc, numbers):
-    edges = skin_list.edges(positions, cell, pbc, numbers)
-    assert edge_set(positions, edges.edge_index, edges.shifts) == edge_set(
-        positions, *neighbor_list(positions, cell, pbc, R_MAX)
+    pairs = skin_list.pairs(positions, cell, pbc, numbers)
+    assert pair_set(positions, pairs.pair_index, pairs.shifts) == pair_set(
+        positions, *neighbor_pairs(positions, cell, pbc, R_MAX)
     )
-    assert np.all(np.diff(edges.edge_index[1]) >= 0)
-    assert np.all(edges.lengths < R_MAX)
+    assert np.all(np.diff(pairs.pair_index[1]) >= 0)
+    assert np.all(pairs.lengths < R_MAX)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_exact_along_a_random_walk_that_leaves_the_cell(system, pbc):
 def test_wrapping_an_atom_builds_anew(system):
     positions, cell, pbc, numbers = system
     skin_list = SkinNeighborList(R_MAX, 1.0)
-    skin_list.edges(positions, cell, pbc, numbers)
+    skin_list.pairs(positions, cell, pbc, numbers)
     wrapped = positions.copy()
     wrapped[3] += cell[0]
     check(skin_list, wrapped, cell, pbc, numbers)
@@ -83,7 +83,7 @@ def test_any_other_change_builds_anew(system):
 def test_input_changed_in_place_is_noticed(system):
     positions, cell, pbc, numbers = system
     skin_list = SkinNeighborList(R_MAX, 0.5)
-    skin_list.edges(positions, cell, pbc, numbers)
+    skin_list.pairs(positions, cell, pbc, numbers)
     positions[0] += 1.0
     check(skin_list, positions, cell, pbc, numbers)
     cell *= 1.1
@@ -96,5 +96,5 @@ def test_no_skin_and_no_edges(system):
     check(skin_list, positions, cell, pbc, numbers)
     check(skin_list, positions + 1e-6, cell, pbc, numbers)
     assert skin_list.num_builds == 2
-    lone = SkinNeighborList(R_MAX, 1.0).edges(np.zeros((1, 3)), np.zeros((3, 3)), np.zeros(3, bool), np.ones(1))
-    assert lone.edge_index.shape == (2, 0) and lone.closest is None
+    lone = SkinNeighborList(R_MAX, 1.0).pairs(np.zeros((1, 3)), np.zeros((3, 3)), np.zeros(3, bool), np.ones(1))
+    assert lone.pair_index.shape == (2, 0) and lone.closest is None

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch_geometric.loader import DataLoader
 
 from mace_gaunt.data.atomic_data import AtomicData
+from mace_gaunt.so3.mirror import mirror_index, mirror_vectors
 from mace_gaunt.training.callbacks import EMA, BestCheckpoint, LastCheckpoint, MetricsCSV
 from mace_gaunt.training.loss import WeightedLoss
 from mace_gaunt.training.module import PotentialModule
@@ -36,7 +37,9 @@ class PairPotential(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.strength.dtype
 
-    def forward(self, vectors: Tensor, node_types: Tensor, edge_index: Tensor) -> Tensor:
+    def forward(self, vectors: Tensor, node_types: Tensor, edge_index: Tensor, mirrored: bool = False) -> Tensor:
+        if mirrored:
+            vectors, edge_index = mirror_vectors(vectors), mirror_index(edge_index)
         lengths = torch.linalg.vector_norm(vectors, dim=-1)
         receiver = edge_index[1]
         pair = self.strength[node_types[receiver]] * torch.exp(-self.decay * lengths) * (lengths - R_MAX).square()

@@ -127,12 +127,12 @@ def test_a_wrong_compiled_gradient_is_noticed(make_frames: Callable, pair_potent
 
     model, frame = pair_potential(), make_frames(1)[0]
 
-    def wrong(vectors: Any, node_types: Any, edge_index: Any, training: bool) -> Any:
-        energy, gradient = edge_gradient(model, vectors, node_types, edge_index, training)
+    def wrong(vectors: Any, node_types: Any, pair_index: Any, training: bool) -> Any:
+        energy, gradient = edge_gradient(model, vectors, node_types, pair_index, training)
         return energy, gradient.detach()  # loss exact, parameter gradients wrong
 
-    def right(vectors: Any, node_types: Any, edge_index: Any, training: bool) -> Any:
-        return edge_gradient(model, vectors, node_types, edge_index, training)
+    def right(vectors: Any, node_types: Any, pair_index: Any, training: bool) -> Any:
+        return edge_gradient(model, vectors, node_types, pair_index, training)
 
     loss = WeightedLoss()
     compilation.check(compilation.compare(model, loss, frame, right), torch.float64)
