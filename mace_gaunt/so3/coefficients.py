@@ -56,7 +56,7 @@ def wigner_3j(l1: int, l2: int, l3: int) -> np.ndarray:
         for m2 in range(max(-l2, -l3 - m1), min(l2, l3 - m1) + 1):
             complex_tensor[l1 + m1, l2 + m2, l3 + m1 + m2] = clebsch_gordan_complex(l1, m1, l2, m2, l3, m1 + m2)
     bases = real_from_complex(l1), real_from_complex(l2), real_from_complex(l3).conj()
-    tensor = np.einsum("ia,jb,kc,abc->ijk", *bases, complex_tensor)
+    tensor = np.einsum("ia,jb,kc,abc->ijk", *bases, complex_tensor, optimize=True)
     assert np.abs(tensor.imag).max() < 1e-9, (l1, l2, l3)
     result = np.ascontiguousarray(tensor.real / np.linalg.norm(tensor.real))
     result.setflags(write=False)
@@ -76,7 +76,7 @@ def gaunt(l1: int, l2: int, l3: int) -> np.ndarray:
     rule = smallest_rule(l1 + l2 + l3)
     values = synthesis_matrix(rule, max(l1, l2, l3)).numpy()
     blocks = [values[:, degree**2 : (degree + 1) ** 2] for degree in (l1, l2, l3)]
-    result = np.einsum("p,pi,pj,pk->ijk", rule.weights, *blocks)
+    result = np.einsum("p,pi,pj,pk->ijk", rule.weights, *blocks, optimize=True)
     result.setflags(write=False)
     return result
 

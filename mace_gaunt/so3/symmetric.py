@@ -9,7 +9,8 @@ is linearly dependent is dropped, so that the basis carries no redundant weights
 
 import itertools
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -21,7 +22,39 @@ from mace_gaunt.so3.layout import degree_slice, num_components
 Key = tuple[int, int]
 """Degree and parity (0 natural-even, 1 odd number of sign changes under inversion) of an intermediate."""
 
+Source = tuple[Key, int, int]
+"""A coupling: the polynomial of the order below (its key, its position there) and the degree of the factor."""
+
 TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the polynomials of one degree and parity come from the order below.
+
+    Attributes:
+        sources: The couplings they are made of, as many as there are polynomials.
+        combination: Lower triangular, shape [num_paths, num_paths]: polynomial k is the sum over j of
+            combination[k, j] times the coupling sources[j], a 3j tensor of unit norm with both factors.
+    """
+
+    sources: tuple[Source, ...]
+    combination: np.ndarray
+
+
+@dataclass
+class Kept:
+    """Independent polynomials of one degree and parity found so far, each [2*l+1, num_monomials], and their recipe."""
+
+    polynomials: list[np.ndarray] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
+    combinations: list[np.ndarray] = field(default_factory=list)
+
+    def recipe(self) -> Recipe:
+        combination = np.zeros((len(self.sources), len(self.sources)))
+        for row, values in zip(combination, self.combinations, strict=True):
+            row[: len(values)] = values
+        return Recipe(tuple(self.sources), combination)
 
 
 @dataclass(frozen=True)
@@ -33,11 +66,14 @@ class SymmetricBasis:
         monomials: Sorted component indices of each monomial, shape [num_monomials, nu].
         coefficients: For each output degree L the basis, shape [num_paths, 2L+1, num_monomials]; orthonormal for
             components of A that are independent standard normal variables.
+        recipes: For each degree and parity, how its polynomials come from the order below, those of the pseudo
+            intermediates and of degrees above l_out included; empty at order 1.
     """
 
     order: int
     monomials: np.ndarray
     coefficients: tuple[np.ndarray, ...]
+    recipes: Mapping[Key, Recipe]
 
 
 @lru_cache(maxsize=16)
@@ -54,18 +90,17 @@ def symmetric_bases(l_in: int, l_out: int, correlation: int) -> tuple[SymmetricB
     """
     dimension = num_components(l_in)
     monomials = monomial_table(dimension, 1)
-    level: dict[Key, list[np.ndarray]] = {
-        (degree, degree % 2): [np.eye(dimension)[degree_slice(degree)]] for degree in range(l_in + 1)
-    }
+    level = {(degree, degree % 2): Kept([np.eye(dimension)[degree_slice(degree)]]) for degree in range(l_in + 1)}
     bases = []
     for order in range(1, correlation + 1):
         if order > 1:
             bound = l_out + (correlation - order) * l_in
             level, monomials = next_level(level, monomials, l_in, bound)
-        natural = (level.get((degree, degree % 2), []) for degree in range(l_out + 1))
+        natural = (level.get((degree, degree % 2), Kept()).polynomials for degree in range(l_out + 1))
         shapes = ((0, 2 * degree + 1, len(monomials)) for degree in range(l_out + 1))
         blocks = (np.stack(found) if found else np.zeros(s) for found, s in zip(natural, shapes, strict=True))
-        bases.append(SymmetricBasis(order, monomials, tuple(blocks)))
+        recipes = {key: kept.recipe() for key, kept in level.items()} if order > 1 else {}
+        bases.append(SymmetricBasis(order, monomials, tuple(blocks), recipes))
     return tuple(bases)
 
 
@@ -85,21 +120,22 @@ def multiplication_table(monomials: np.ndarray, products: np.ndarray, dimension:
 
 
 def next_level(
-    level: dict[Key, list[np.ndarray]], monomials: np.ndarray, l_in: int, bound: int
-) -> tuple[dict[Key, list[np.ndarray]], np.ndarray]:
+    level: dict[Key, Kept], monomials: np.ndarray, l_in: int, bound: int
+) -> tuple[dict[Key, Kept], np.ndarray]:
     """Couple one more factor to every polynomial, keeping degrees up to a bound, and drop dependent ones."""
     dimension = num_components(l_in)
     products = monomial_table(dimension, monomials.shape[1] + 1)
     table = multiplication_table(monomials, products, dimension)
     metric = gaussian_metric(products, dimension)
-    result: dict[Key, list[np.ndarray]] = {}
-    for (l1, parity), polynomials in sorted(level.items()):
-        for polynomial, l2 in itertools.product(polynomials, range(l_in + 1)):
+    result: dict[Key, Kept] = {}
+    for key in sorted(level):
+        l1, parity = key
+        for (position, polynomial), l2 in itertools.product(enumerate(level[key].polynomials), range(l_in + 1)):
             for l3 in range(abs(l1 - l2), min(l1 + l2, bound) + 1):
                 candidate = couple(polynomial, l1, l2, l3, table, len(products))
-                kept = result.setdefault((l3, (parity + l2) % 2), [])
-                add_independent(kept, candidate, metric)
-    return {key: kept for key, kept in result.items() if kept}, products
+                kept = result.setdefault((l3, (parity + l2) % 2), Kept())
+                add_independent(kept, candidate, (key, position, l2), metric)
+    return {key: kept for key, kept in result.items() if kept.polynomials}, products
 
 
 def couple(polynomial: np.ndarray, l1: int, l2: int, l3: int, table: np.ndarray, num_products: int) -> np.ndarray:
@@ -109,7 +145,7 @@ def couple(polynomial: np.ndarray, l1: int, l2: int, l3: int, table: np.ndarray,
     return np.stack([np.bincount(columns, value.ravel(), minlength=num_products) for value in values])
 
 
-def add_independent(kept: list[np.ndarray], candidate: np.ndarray, metric: sp.csr_matrix) -> None:
+def add_independent(kept: Kept, candidate: np.ndarray, source: Source, metric: sp.csr_matrix) -> None:
     """Gram-Schmidt in a fixed order, so that the basis is the same on every machine; appends in place."""
 
     def inner(a: np.ndarray, b: np.ndarray) -> float:
@@ -119,14 +155,20 @@ def add_independent(kept: list[np.ndarray], candidate: np.ndarray, metric: sp.cs
     if scale < TOLERANCE:
         return
     residual = candidate / scale
+    combination = np.zeros(len(kept.sources) + 1)
+    combination[-1] = 1.0 / scale
     for _ in range(2):
-        for member in kept:
-            residual = residual - inner(member, residual) * member
+        for member, of_member in zip(kept.polynomials, kept.combinations, strict=True):
+            overlap = inner(member, residual)
+            residual = residual - overlap * member
+            combination[: len(of_member)] -= overlap * of_member
     norm = math.sqrt(max(inner(residual, residual), 0.0))
     if norm > TOLERANCE:
         residual = residual / norm
         residual[np.abs(residual) < 1e-12] = 0.0
-        kept.append(residual)
+        kept.polynomials.append(residual)
+        kept.sources.append(source)
+        kept.combinations.append(combination / norm)
 
 
 def gaussian_metric(monomials: np.ndarray, dimension: int) -> sp.csr_matrix:

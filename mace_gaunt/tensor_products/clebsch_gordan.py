@@ -22,6 +22,10 @@ from mace_gaunt.tensor_products.contracts import (
 )
 from mace_gaunt.tensor_products.kernels.aligned import AlignedCGEdgeKernel
 from mace_gaunt.tensor_products.kernels.cg_dense import DenseEdgeKernel, DenseFeatureKernel, DenseNodeKernel
+from mace_gaunt.tensor_products.kernels.cg_e3nn import E3nnEdgeKernel, E3nnFeatureKernel, E3nnNodeKernel
+from mace_gaunt.tensor_products.kernels.cg_sparse import SparseEdgeKernel, SparseFeatureKernel, SparseNodeKernel
+from mace_gaunt.tensor_products.kernels.cueq import CueqEdgeKernel, CueqFeatureKernel, CueqNodeKernel
+from mace_gaunt.tensor_products.kernels.fused import FusedCGEdgeKernel, FusedCGNodeKernel, FusedScalarEdgeKernel
 from mace_gaunt.tensor_products.kernels.pair import PairEdgeKernel, PairFeatureKernel
 from mace_gaunt.tensor_products.kernels.scalar_input import ScalarInputKernel
 from mace_gaunt.tensor_products.parity import Pairing
@@ -44,7 +48,12 @@ class ClebschGordanFeatureProduct(FeatureProduct):
     """
 
     family = "clebsch_gordan"
-    KERNELS: ClassVar = {"dense": DenseFeatureKernel}
+    KERNELS: ClassVar = {
+        "dense": DenseFeatureKernel,
+        "sparse": SparseFeatureKernel,
+        "e3nn": E3nnFeatureKernel,
+        "cuequivariance": CueqFeatureKernel,
+    }
 
     def __init__(
         self,
@@ -72,7 +81,8 @@ class ClebschGordanFeatureProduct(FeatureProduct):
         def build(paths: list[Path]) -> Any:
             return self.KERNELS[name](self.degrees_x, self.degrees_y, paths)
 
-        return PairFeatureKernel(build(self.paths), build(self.odd_paths)) if self.odd_paths else build(self.paths)
+        even = build(self.paths) if self.paths else None
+        return PairFeatureKernel(even, build(self.odd_paths)) if self.odd_paths else even
 
 
 class ClebschGordanEdgeProduct(EdgeProduct):
@@ -89,7 +99,14 @@ class ClebschGordanEdgeProduct(EdgeProduct):
     """
 
     family = "clebsch_gordan"
-    KERNELS: ClassVar = {"dense": DenseEdgeKernel, "aligned": AlignedCGEdgeKernel}
+    KERNELS: ClassVar = {
+        "dense": DenseEdgeKernel,
+        "sparse": SparseEdgeKernel,
+        "aligned": AlignedCGEdgeKernel,
+        "fused": FusedCGEdgeKernel,
+        "e3nn": E3nnEdgeKernel,
+        "cuequivariance": CueqEdgeKernel,
+    }
 
     def __init__(
         self,
@@ -114,6 +131,8 @@ class ClebschGordanEdgeProduct(EdgeProduct):
 
     def build_kernel(self, name: str) -> Any:
         if self.l_in == 0:
+            if name == "fused":
+                return FusedScalarEdgeKernel(self.l_out, len(self.paths))
             return ScalarInputKernel(self.l_edge, self.l_out)
 
         def build(paths: list[Path]) -> Any:
@@ -131,7 +150,13 @@ class ClebschGordanNodeProduct(NodeProduct):
     """Node product of the Clebsch-Gordan family: the full symmetric coupling space, a weight per element and path."""
 
     family = "clebsch_gordan"
-    KERNELS: ClassVar = {"dense": DenseNodeKernel}
+    KERNELS: ClassVar = {
+        "dense": DenseNodeKernel,
+        "sparse": SparseNodeKernel,
+        "fused": FusedCGNodeKernel,
+        "e3nn": E3nnNodeKernel,
+        "cuequivariance": CueqNodeKernel,
+    }
 
     def __init__(
         self,

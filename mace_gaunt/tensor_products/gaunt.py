@@ -24,6 +24,8 @@ from mace_gaunt.tensor_products.contracts import (
     coupled_paths,
 )
 from mace_gaunt.tensor_products.kernels.aligned import AlignedGauntEdgeKernel
+from mace_gaunt.tensor_products.kernels.fused import FusedGauntEdgeKernel, FusedGauntNodeKernel, FusedScalarEdgeKernel
+from mace_gaunt.tensor_products.kernels.gaunt_direct import DirectEdgeKernel, DirectFeatureKernel, DirectNodeKernel
 from mace_gaunt.tensor_products.kernels.gaunt_fourier import (
     FourierEdgeKernel,
     FourierFeatureKernel,
@@ -101,7 +103,7 @@ class GauntFeatureProduct(FeatureProduct):
     """
 
     family = "gaunt"
-    KERNELS: ClassVar = {"grid": GridFeatureKernel, "fourier": FourierFeatureKernel}
+    KERNELS: ClassVar = {"grid": GridFeatureKernel, "fourier": FourierFeatureKernel, "direct": DirectFeatureKernel}
 
     def __init__(self, degrees_x: Degrees, degrees_y: Degrees, degrees_out: Degrees, kernel: str = "auto") -> None:
         super().__init__(degrees_x, degrees_y, degrees_out)
@@ -119,7 +121,13 @@ class GauntEdgeProduct(EdgeProduct):
     """Edge product of the Gaunt family: one copy of each degree, one weight per harmonic degree and channel."""
 
     family = "gaunt"
-    KERNELS: ClassVar = {"grid": GridEdgeKernel, "fourier": FourierEdgeKernel, "aligned": AlignedGauntEdgeKernel}
+    KERNELS: ClassVar = {
+        "grid": GridEdgeKernel,
+        "fourier": FourierEdgeKernel,
+        "aligned": AlignedGauntEdgeKernel,
+        "direct": DirectEdgeKernel,
+        "fused": FusedGauntEdgeKernel,
+    }
 
     def __init__(
         self,
@@ -137,6 +145,8 @@ class GauntEdgeProduct(EdgeProduct):
 
     def build_kernel(self, name: str) -> Any:
         if self.l_in == 0:
+            if name == "fused":
+                return FusedScalarEdgeKernel(self.l_out, self.l_edge + 1)
             return ScalarInputKernel(self.l_edge, self.l_out)
         degrees = [range(l + 1) for l in (self.l_in, self.l_edge, self.l_out)]
         return self.KERNELS[name](self.l_in, self.l_edge, self.l_out, normalizers(*degrees))
@@ -146,7 +156,12 @@ class GauntNodeProduct(NodeProduct):
     """Node product of the Gaunt family: powers of one signal, one weight per element, order, degree and channel."""
 
     family = "gaunt"
-    KERNELS: ClassVar = {"grid": GridNodeKernel, "fourier": FourierNodeKernel}
+    KERNELS: ClassVar = {
+        "grid": GridNodeKernel,
+        "fourier": FourierNodeKernel,
+        "direct": DirectNodeKernel,
+        "fused": FusedGauntNodeKernel,
+    }
 
     def __init__(
         self,
@@ -162,14 +177,40 @@ class GauntNodeProduct(NodeProduct):
         super().__init__(l_in, l_out, correlation, num_elements, num_channels, pseudo_in=pseudo_in)
         self.choose_kernel(kernel)
         self.weight = nn.Parameter(torch.randn(num_elements, correlation, l_out + 1, num_channels))
-        self.degree_sizes = [2 * degree + 1 for degree in range(l_out + 1)]
 
     def build_kernel(self, name: str) -> Any:
         factors = power_normalizers(self.l_in, self.l_out, self.correlation) / math.sqrt(self.correlation)
-        return self.KERNELS[name](self.l_in, self.l_out, self.correlation, factors)
+        built = self.KERNELS[name](self.l_in, self.l_out, self.correlation, factors)
+        return built if isinstance(built, FusedGauntNodeKernel) else WeightedOrders(built, self.l_out)
 
     def natural(self, node_feats: Tensor, node_types: Tensor) -> Tensor:
-        orders = self.kernel(node_feats)
-        weights = self.weight[node_types].transpose(0, 1)
-        blocks = orders.split(self.degree_sizes, dim=2)
-        return torch.cat([(block * weights[:, :, l, None]).sum(0) for l, block in enumerate(blocks)], dim=1)
+        weights = self.weight[node_types].permute(1, 2, 0, 3)
+        result: Tensor = self.kernel(node_feats, weights)
+        return result
+
+
+class WeightedOrders(nn.Module):
+    """Sum over orders of what a kernel gives, weighted per order and degree.
+
+    Args:
+        orders: Kernel that gives the orders one by one; see `GridNodeKernel`.
+        l_out: Largest degree of the result.
+    """
+
+    def __init__(self, orders: nn.Module, l_out: int) -> None:
+        super().__init__()
+        self.orders = orders
+        self.degree_sizes = [2 * degree + 1 for degree in range(l_out + 1)]
+
+    def forward(self, node_feats: Tensor, weights: Tensor) -> Tensor:
+        """Weighted powers.
+
+        Args:
+            node_feats: Shape [n_nodes, (l_in+1)^2, C].
+            weights: Shape [correlation, l_out + 1, n_nodes, C].
+
+        Returns:
+            Shape [n_nodes, (l_out+1)^2, C].
+        """
+        blocks = self.orders(node_feats).split(self.degree_sizes, dim=2)
+        return torch.cat([(block * weights[:, l, :, None]).sum(0) for l, block in enumerate(blocks)], dim=1)

@@ -85,7 +85,7 @@ class Pairing(nn.Module):
         """Results of natural features, [n, rows, C] each, to [n, 2, rows, C]; missing copies are zero."""
         if self.equal:
             return torch.stack([even, odd], dim=1)
-        rows = torch.cat([even, odd, torch.zeros_like(even[:, :1])], dim=1)
+        rows = torch.cat([even, odd, even.new_zeros(even.shape[0], 1, even.shape[2])], dim=1)
         return torch.stack([rows.index_select(1, self.even_rows), rows.index_select(1, self.odd_rows)], dim=1)
 
     def joint(self, even: Tensor, odd: Tensor) -> Tensor:

@@ -20,8 +20,10 @@ from mace_gaunt import __version__
 from mace_gaunt.so3.harmonics import spherical_harmonics
 from mace_gaunt.tensor_products.contracts import EdgeProduct, FeatureProduct, NodeProduct, Product
 
-ROUNDS = 7
+ROUNDS, MOST_ROUNDS = 7, 50
 SECONDS_PER_PRODUCT = 1.0
+ENOUGH_SECONDS = 0.2
+"""Fast kernels are timed in more rounds, so long: seven calls of a millisecond say little on a busy machine."""
 DROP_ABOVE = 3.0
 """A kernel that takes this much longer than the best in the first round is not timed again."""
 TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-8}
@@ -59,7 +61,9 @@ def by_time(item: tuple[str, float]) -> float:
     return item[1]
 
 
-def select_kernel(product: Product, inputs: tuple[Tensor, ...], *, training: bool, cache: bool = True) -> Choice:
+def select_kernel(
+    product: Product, inputs: tuple[Tensor, ...], *, training: bool, gradients: bool = True, cache: bool = True
+) -> Choice:
     """Make a product use its fastest kernel for inputs of these sizes.
 
     Args:
@@ -67,6 +71,7 @@ def select_kernel(product: Product, inputs: tuple[Tensor, ...], *, training: boo
         inputs: What `forward` takes, for an edge product with the edges' vectors, [n_edges, 3], in the place of their
             harmonics; values do not matter, sizes do.
         training: Whether to time two derivatives, as a training on forces needs, or one.
+        gradients: Whether derivatives are wanted at all; without them the forward pass alone is timed.
         cache: Whether earlier measurements are used, and this one is kept.
 
     Returns:
@@ -78,9 +83,10 @@ def select_kernel(product: Product, inputs: tuple[Tensor, ...], *, training: boo
     names = candidates(product)
     if len(names) < 2:
         return Choice(product.kernel_name, {}, False)
-    key = describe(product, inputs, names, training)
+    order = 2 if training else int(gradients)
+    key = describe(product, inputs, names, order)
     known = recall(key) if cache else None
-    times = measure(product, inputs, names, training) if known is None else known
+    times = measure(product, inputs, names, order) if known is None else known
     if cache and known is None:
         remember(key, times)
     best = min(times, key=lambda name: times[name])
@@ -95,52 +101,54 @@ def candidates(product: Product) -> list[str]:
 
     References are no candidates, nor are kernels made for another kind of device.
     """
-    if getattr(product.kernel, "serves_all", False):
-        return [product.kernel_name]
-    found = [product.kernel_name]
+    found, shared = [product.kernel_name], getattr(product.kernel, "serves_all", False)
     for name, kernel in product.KERNELS.items():
         elsewhere = product.where.device.type not in getattr(kernel, "devices", (product.where.device.type,))
         if name == product.kernel_name or elsewhere or getattr(kernel, "reference", False):
             continue
         try:
-            product.build_kernel(name)
+            built = product.build_kernel(name)
         except (ImportError, ValueError):
             # An optional library that is missing, or degrees that this kernel cannot do: not a candidate here.
             continue
-        found.append(name)
+        if not (shared and getattr(built, "serves_all", False)):
+            found.append(name)
     return found
 
 
-def measure(product: Product, inputs: tuple[Tensor, ...], names: list[str], training: bool) -> dict[str, float]:
-    """Median milliseconds of each kernel, timed in turns, after a check that they agree."""
+def measure(product: Product, inputs: tuple[Tensor, ...], names: list[str], order: int) -> dict[str, float]:
+    """Median milliseconds of each kernel with derivatives up to an order, in turns, after a check that they agree."""
     first, asked_for = product.kernel_name, product.asked_for
     runs: dict[str, Callable[[], list[Tensor]]] = {}
     try:
         kernels = {name: product.use_kernel(name).kernel for name in names}
         probe = torch.ones_like(call(product, inputs).detach())
 
-        def run(name: str, again: bool) -> list[Tensor]:
+        def run(name: str, order: int) -> list[Tensor]:
             product.kernel = kernels[name]
-            return derivatives(product, inputs, probe, again)
+            return derivatives(product, inputs, probe, order)
 
-        reference = run(names[0], False)
+        reference = run(names[0], 1)
         for name in names[1:]:
-            check_agreement(product.family, names[0], name, reference, run(name, False))
-        runs = {name: lambda name=name: run(name, training) for name in names}  # type: ignore[misc]
+            check_agreement(product.family, names[0], name, reference, run(name, 1))
+        runs = {name: lambda name=name: run(name, order) for name in names}  # type: ignore[misc]
         return timed_in_turns(runs, inputs[0].device)
     finally:
         product.use_kernel(first)
         product.asked_for = asked_for
 
 
-def derivatives(product: Product, inputs: tuple[Tensor, ...], probe: Tensor, again: bool) -> list[Tensor]:
-    """The result, its gradient with respect to the inputs and, if again, the gradient of that."""
+def derivatives(product: Product, inputs: tuple[Tensor, ...], probe: Tensor, order: int) -> list[Tensor]:
+    """The result, from order 1 its gradient with respect to the inputs; at order 2 the gradient of that is taken."""
+    if order == 0:
+        with torch.no_grad():
+            return [call(product, inputs)]
     leaves = [value.detach().requires_grad_() if value.is_floating_point() else value for value in inputs]
     wanted = [leaf for leaf in leaves if leaf.requires_grad]
     with torch.enable_grad():
         result = call(product, leaves)
-        gradients = torch.autograd.grad((result * probe).sum(), wanted, create_graph=again)
-        if again:
+        gradients = torch.autograd.grad((result * probe).sum(), wanted, create_graph=order == 2)
+        if order == 2:
             total = sum(((gradient * gradient).sum() for gradient in gradients), (result * result).sum())
             weights = [parameter for parameter in product.parameters() if parameter.requires_grad]
             torch.autograd.grad(total, [*wanted, *weights], allow_unused=True)
@@ -173,10 +181,11 @@ def timed_in_turns(runs: dict[str, Callable[[], list[Tensor]]], device: torch.de
     times: dict[str, list[float]] = {name: [timed(run, device)] for name, run in runs.items()}
     best = min(values[0] for values in times.values())
     kept = [name for name, values in times.items() if values[0] <= DROP_ABOVE * best]
-    stop = time.perf_counter() + SECONDS_PER_PRODUCT
+    begin = time.perf_counter()
     # The agreement check was the warm-up; with one kernel left there is nothing to decide.
-    for done in range(ROUNDS if len(kept) > 1 else 0):
-        if done >= 2 and time.perf_counter() > stop:
+    for done in range(MOST_ROUNDS if len(kept) > 1 else 0):
+        spent = time.perf_counter() - begin
+        if (done >= 2 and spent > SECONDS_PER_PRODUCT) or (done >= ROUNDS and spent > ENOUGH_SECONDS):
             break
         for name in kept:
             times[name].append(timed(runs[name], device))
@@ -198,7 +207,7 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def describe(product: Product, inputs: tuple[Tensor, ...], names: list[str], training: bool) -> str:
+def describe(product: Product, inputs: tuple[Tensor, ...], names: list[str], order: int) -> str:
     """Everything the times depend on; sizes to the next half power of two."""
     shape: list[Any] = []
     if isinstance(product, FeatureProduct):
@@ -211,7 +220,7 @@ def describe(product: Product, inputs: tuple[Tensor, ...], names: list[str], tra
     device = inputs[0].device
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu x {torch.get_num_threads()}"
     parts = [product.family, *shape, sorted(product.options().items()), sizes, inputs[0].shape[-1], inputs[0].dtype]
-    parts += ["training" if training else "inference", kind, sorted(names), torch.__version__, __version__]
+    parts += [f"{order} derivatives", kind, sorted(names), torch.__version__, __version__]
     return " | ".join(str(part) for part in parts)
 
 

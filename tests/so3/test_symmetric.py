@@ -27,7 +27,7 @@ def test_gaunt_powers_lie_in_the_space():
     product = GauntNodeProduct(l_in=3, l_out=2, correlation=3, num_elements=1, num_channels=1).double()
     rng = np.random.default_rng(0)
     feats = rng.normal(size=(900, 16))
-    powers = product.kernel(torch.from_numpy(feats)[..., None])[..., 0].numpy()
+    powers = product.kernel.orders(torch.from_numpy(feats)[..., None])[..., 0].numpy()
     for basis in symmetric_bases(3, 2, 3)[1:]:
         monomials = feats[:, basis.monomials].prod(axis=-1)
         for degree, block in enumerate(basis.coefficients):

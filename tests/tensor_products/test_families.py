@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from families import MISSING
 
 from mace_gaunt.errors import UserError
 from mace_gaunt.tensor_products import FAMILIES, edge_product, feature_product, node_product, select_kernel
@@ -52,3 +53,9 @@ def test_mistakes_are_named():
         feature_product("gaunt", (1,), (1,), (1,))
     with pytest.raises(ValueError, match="reaches degree 6"):
         edge_product("gaunt", 2, 3, 6)
+
+
+@pytest.mark.parametrize("kernel", ["cuequivariance", "fused"])
+def test_kernels_that_are_left_out_of_the_tests_are_told(kernel):
+    if kernel in MISSING:
+        pytest.skip(MISSING[kernel])

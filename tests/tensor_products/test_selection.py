@@ -26,8 +26,9 @@ def test_the_fastest_is_chosen_and_the_function_stays(training, monkeypatch):
     product = edge_product().double()
     inputs = selection.example_inputs(product, 5, 12)
     before = selection.call(product, inputs)
-    times = {"grid": 3.0, "fourier": 2.0, "aligned": 1.0, "direct": 4.0}
-    monkeypatch.setattr(selection, "timed_in_turns", lambda runs, device: {name: times[name] for name in runs})
+    monkeypatch.setattr(
+        selection, "timed_in_turns", lambda runs, device: {name: 1.0 + (name != "aligned") for name in runs}
+    )
     choice = selection.select_kernel(product, inputs, training=training)
     assert (choice.kernel, product.kernel_name, product.asked_for) == ("aligned", "aligned", "auto")
     assert "aligned 1 ms" in str(choice)
@@ -87,10 +88,12 @@ def test_references_are_no_candidates():
     assert "e3nn" not in selection.candidates(product)
 
 
-def test_scalar_features_leave_nothing_to_choose():
+def test_scalar_features_leave_little_to_choose():
+    """One kernel stands in for all but the fused one."""
     product = GauntEdgeProduct(0, 3, 3, num_channels=4)
+    assert set(selection.candidates(product)) <= {"grid", "fused"}
     choice = selection.select_kernel(product, selection.example_inputs(product, 5, 12), training=True)
-    assert choice.milliseconds == {}
+    assert choice.kernel in selection.candidates(product)
 
 
 def test_no_random_state_is_used():

@@ -12,17 +12,18 @@ class PairFeatureKernel(TableModule):
     """Even and odd couplings of two features.
 
     Args:
-        even: Kernel of the couplings with an even sum.
+        even: Kernel of the couplings with an even sum; None where there are none.
         odd: Kernel of those with an odd sum.
     """
 
-    def __init__(self, even: Any, odd: Any) -> None:
+    def __init__(self, even: Any | None, odd: Any) -> None:
         super().__init__()
         self.even, self.odd = even, odd
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Both results, [n, rows, C]."""
-        return self.even(x, y), self.odd(x, y)
+        odd = self.odd(x, y)
+        return odd[:, :0] if self.even is None else self.even(x, y), odd
 
 
 class PairEdgeKernel(EdgeKernel):
