@@ -131,7 +131,7 @@ def choose_kernels(config: "DictConfig", model: "MACE", frames: dict[str, list["
 
     everything = [frame for split in frames.values() for frame in split]
     batch = next(in_batches(everything, config.max_edges_per_batch), [])
-    sizes = [sum(frame.node_types.shape[0] for frame in batch), sum(frame.edge_index.shape[1] for frame in batch)]
+    sizes = [sum(frame.node_types.shape[0] for frame in batch), sum(frame.num_edges for frame in batch)]
     tell_kernels(model, select_kernels(model, *sizes, training=False))
 
 

@@ -219,7 +219,7 @@ def choose_kernels(
 ) -> dict[str, "Choice"]:
     """Set the kernels: those given, those of the run that is continued, else the fastest on this device.
 
-    The compiled path is written for the first kernel of a family, so nothing is measured where it will be compiled.
+    Nothing is measured where the model will be compiled: eager times say little about it.
 
     Args:
         config: The completed configuration.
@@ -232,22 +232,24 @@ def choose_kernels(
         What was measured, by product.
     """
     from mace_gaunt.cli.record import read_record
-    from mace_gaunt.model.kernels import restore_kernels, select_kernels, use_kernels
+    from mace_gaunt.model.kernels import restore_kernels, select_kernels, use_kernels, use_kernels_for_compiling
     from mace_gaunt.training.compilation import check_choice, reason_not_to_compile
 
+    device = trainer.strategy.root_device
+    module.model.to(device)
     use_kernels(module.model, config.kernel)
     if folder.checkpoint and (before := read_record(folder.path).get("kernels")):
         # Another kernel would round differently, and the continuation would not be the same run.
-        restore_kernels(module.model, before)
+        restore_kernels(module.model, before, device.type)
         return {}
     batches, choice = len(data.train_dataloader()), check_choice(config.compile)
     steps = trainer.max_steps if trainer.max_steps > 0 else batches * max(trainer.max_epochs or 0, 0)
     if choice == "on" or (choice == "auto" and reason_not_to_compile(steps) is None):
+        use_kernels_for_compiling(module.model, device.type)
         return {}
     frames = data.train_frames
     share = max(1, round(len(frames) / batches))
-    sizes = [sum(frame.node_types.shape[0] for frame in frames), sum(frame.edge_index.shape[1] for frame in frames)]
-    module.model.to(trainer.strategy.root_device)
+    sizes = [sum(frame.node_types.shape[0] for frame in frames), sum(frame.num_edges for frame in frames)]
     n_nodes, n_edges = (max(1, size * share // len(frames)) for size in sizes)
     return select_kernels(module.model, n_nodes, n_edges, training=True)
 

@@ -7,7 +7,7 @@ from torch import nn
 from mace_gaunt.errors import UserError, nearest
 from mace_gaunt.tensor_products.contracts import EdgeProduct, NodeProduct, Product
 from mace_gaunt.tensor_products.families import FAMILIES, product_class
-from mace_gaunt.tensor_products.selection import Choice, example_inputs, products_of, select_kernel
+from mace_gaunt.tensor_products.selection import Choice, candidates, example_inputs, products_of, select_kernel
 
 KernelChoice = str | Mapping[str, str] | None
 """A name for every product that has it, {"edge": X, "node": Y}, or "auto" or None to measure."""
@@ -99,13 +99,32 @@ def select_kernels(model: nn.Module, n_nodes: int, n_edges: int, *, training: bo
     return choices
 
 
-def restore_kernels(model: nn.Module, names: Mapping[str, str]) -> None:
-    """Use the kernels of an earlier run again.
+def use_kernels_for_compiling(model: nn.Module, device: str) -> None:
+    """The kernels that a compiled model runs best with, where the choice is open.
+
+    On a CPU the fused loops, if they can be built: they are operators of their own, so the compiler leaves them as they
+    are. Elsewhere each family's first kernel, whose form under tracing is written to be fused by the compiler.
+
+    Args:
+        model: The model, changed in place.
+        device: Type of the device it will be compiled for.
+    """
+    for _, product in products_of(model):
+        if product.asked_for == "auto" and device == "cpu" and "fused" in candidates(product):
+            product.use_kernel("fused")
+            product.asked_for = "auto"
+
+
+def restore_kernels(model: nn.Module, names: Mapping[str, str], device: str) -> None:
+    """Use the kernels of an earlier run again; those made for another kind of device stay open.
 
     Args:
         model: The model, changed in place.
         names: Kernel of each product, by its name in the model.
+        device: Type of the device it will run on.
     """
     for name, product in products_of(model):
-        if names.get(name, product.kernel_name) != product.kernel_name:
-            use_one(product, names[name])
+        known = names.get(name, product.kernel_name)
+        devices = getattr(product.KERNELS.get(known), "devices", (device,))
+        if known != product.kernel_name and device in devices:
+            use_one(product, known)

@@ -224,7 +224,7 @@ class FusedGauntNodeKernel(TableModule):
         analysis = analysis_matrix(rule, l_out) * normalizers[:, degrees, None]
         weight = torch.arange(correlation)[:, None] * (l_out + 1) + degrees
         sizes = num_components(l_in), num_components(l_out), correlation * (l_out + 1), len(rule.points), correlation
-        tables = [table.flatten().tolist() for table in (synthesis_matrix(rule, l_in), analysis, weight)]
+        tables = [t.flatten().tolist() for t in (synthesis_matrix(rule, l_in), analysis.permute(2, 0, 1), weight)]
         self.plan = register_node_plan(NodePlan("powers", CPowers, sizes, tables))
 
     def forward(self, node_feats: Tensor, weights: Tensor) -> Tensor:

@@ -43,11 +43,17 @@ class Plan:
     def __init__(self, kind: str, structure: Any, sizes: Sequence[int], tables: Sequence[Sequence[Any]]) -> None:
         self.kind = kind
         self.num_in, self.num_out, self.num_weights = sizes[:3]
-        kinds = (
-            ctypes.c_double if any(isinstance(value, float) for value in table) else ctypes.c_int32 for table in tables
-        )
-        self.arrays = [(kind * len(table))(*table) for kind, table in zip(kinds, tables, strict=True)]
-        self.as_c = structure(*sizes, *map(ctypes.addressof, self.arrays))
+        self.arrays: list[Any] = []
+        self.as_c = {
+            dtype: structure(*sizes, *(self.address(table, real) for table in tables))
+            for dtype, real in ((torch.float32, ctypes.c_float), (torch.float64, ctypes.c_double))
+        }
+
+    def address(self, table: Sequence[Any], real: Any) -> int:
+        """Where a table lies, which lives as long as the plan; floats in the precision of the features."""
+        kind = real if any(isinstance(value, float) for value in table) else ctypes.c_int32
+        self.arrays.append((kind * len(table))(*table))
+        return ctypes.addressof(self.arrays[-1])
 
 
 PLANS: list[Plan] = []
@@ -76,7 +82,7 @@ def run(name: str, plan: int, inputs: list[Tensor], outputs: list[Tensor]) -> No
     function = getattr(load_library(), f"{known.kind}_{name}_{NAMES[inputs[0].dtype]}")
     sizes = [n, channels, torch.get_num_threads()]
     pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (*inputs, *outputs)]
-    function(ctypes.byref(known.as_c), *map(ctypes.c_int64, sizes), *pointers)
+    function(ctypes.byref(known.as_c[inputs[0].dtype]), *map(ctypes.c_int64, sizes), *pointers)
 
 
 @torch.library.custom_op("mace_gaunt::node_forward", mutates_args=(), device_types="cpu")

@@ -17,20 +17,20 @@
 
 namespace {
 
-struct Polynomial {
+template <class T> struct Polynomial {
     int64_t num_in, num_out, num_weights, num_products, num_rows;
     const int32_t *prefix, *last;  // of each product: an earlier product (-1 for none) times a component
     const int32_t *first_term;     // of each row, and their total
     const int32_t *product;        // of each term
-    const double *value;           // of each term
+    const T *value;                // of each term
     const int32_t *out, *weight;   // of each row
 };
 
-struct Powers {
+template <class T> struct Powers {
     int64_t num_in, num_out, num_weights, num_points, correlation;
-    const double *synthesis;  // [num_points, num_in]
-    const double *analysis;   // [correlation, num_out, num_points]
-    const int32_t *weight;    // of each (order, component), [correlation, num_out]
+    const T *synthesis;     // [num_points, num_in]
+    const T *analysis;      // [num_points, correlation, num_out]
+    const int32_t *weight;  // of each (order, component), [correlation, num_out]
 };
 
 template <class V> struct Dual {
@@ -54,7 +54,7 @@ template <class S> struct Scratch {
 
 // b for one node; `gradient` is b's cotangent, and the gradients of a and w are added up, if it is not null.
 template <class T, class S>
-void evaluate(const Polynomial &plan, Scratch<S> &scratch, const S *a, const S *w, S *b, const S *gradient, S *a_to,
+void evaluate(const Polynomial<T> &plan, Scratch<S> &scratch, const S *a, const S *w, S *b, const S *gradient, S *a_to,
               S *w_to) {
     S *products = scratch.take(2 * plan.num_products), *gradients = products + plan.num_products;
     for (int64_t k = 0; k < plan.num_products; ++k) {
@@ -65,13 +65,13 @@ void evaluate(const Polynomial &plan, Scratch<S> &scratch, const S *a, const S *
     for (int64_t r = 0; r < plan.num_rows; ++r) {
         S sum = S{};
         for (int64_t t = plan.first_term[r]; t < plan.first_term[r + 1]; ++t)
-            sum += times(static_cast<T>(plan.value[t]), products[plan.product[t]]);
+            sum += times(plan.value[t], products[plan.product[t]]);
         b[plan.out[r]] += w[plan.weight[r]] * sum;
         if (gradient == nullptr) continue;
         w_to[plan.weight[r]] += gradient[plan.out[r]] * sum;
         const S back = gradient[plan.out[r]] * w[plan.weight[r]];
         for (int64_t t = plan.first_term[r]; t < plan.first_term[r + 1]; ++t)
-            gradients[plan.product[t]] += times(static_cast<T>(plan.value[t]), back);
+            gradients[plan.product[t]] += times(plan.value[t], back);
     }
     if (gradient == nullptr) return;
     for (int64_t k = plan.num_products - 1; k >= 0; --k) {
@@ -86,30 +86,40 @@ void evaluate(const Polynomial &plan, Scratch<S> &scratch, const S *a, const S *
 }
 
 template <class T, class S>
-void evaluate(const Powers &plan, Scratch<S> &, const S *a, const S *w, S *b, const S *gradient, S *a_to, S *w_to) {
+void evaluate(const Powers<T> &plan, Scratch<S> &scratch, const S *a, const S *w, S *b, const S *gradient, S *a_to,
+              S *w_to) {
+    // Analysed powers without weights, and cotangents with weights: the weights stay out of the loop over points.
+    const int64_t size = plan.correlation * plan.num_out;
+    S *analysed = scratch.take(2 * size), *weighted = analysed + size;
+    for (int64_t i = 0; i < size; ++i) {
+        analysed[i] = S{};
+        if (gradient != nullptr) weighted[i] = gradient[i % plan.num_out] * w[plan.weight[i]];
+    }
     for (int64_t p = 0; p < plan.num_points; ++p) {
-        const double *synthesis = plan.synthesis + p * plan.num_in;
-        S signal = S{};
-        for (int64_t k = 0; k < plan.num_in; ++k) signal += times(static_cast<T>(synthesis[k]), a[k]);
+        const T *synthesis = plan.synthesis + p * plan.num_in;
+        S signal = times(synthesis[0], a[0]);
+        for (int64_t k = 1; k < plan.num_in; ++k) signal += times(synthesis[k], a[k]);
         S power = signal, previous = S{}, back = S{};
         for (int64_t n = 0; n < plan.correlation; ++n) {
-            const double *analysis = plan.analysis + n * plan.num_out * plan.num_points + p;
-            S slope = S{};
-            for (int64_t m = 0; m < plan.num_out; ++m) {
-                const T factor = static_cast<T>(analysis[m * plan.num_points]);
-                const int64_t weight = plan.weight[n * plan.num_out + m];
-                b[m] += times(factor, w[weight] * power);
-                if (gradient == nullptr) continue;
-                w_to[weight] += times(factor, gradient[m] * power);
-                slope += times(factor, gradient[m] * w[weight]);
+            const T *analysis = plan.analysis + (p * plan.correlation + n) * plan.num_out;
+            S *sums = analysed + n * plan.num_out;
+            for (int64_t m = 0; m < plan.num_out; ++m) sums[m] += times(analysis[m], power);
+            if (gradient != nullptr) {
+                const S *from = weighted + n * plan.num_out;
+                S slope = times(analysis[0], from[0]);
+                for (int64_t m = 1; m < plan.num_out; ++m) slope += times(analysis[m], from[m]);
+                // d s^n = n s^(n-1) ds
+                back += n == 0 ? slope : times(static_cast<T>(n + 1), slope * previous);
             }
-            // d s^n = n s^(n-1) ds
-            back += n == 0 ? slope : times(static_cast<T>(n + 1), slope * previous);
             previous = power;
             power = power * signal;
         }
         if (gradient == nullptr) continue;
-        for (int64_t k = 0; k < plan.num_in; ++k) a_to[k] += times(static_cast<T>(synthesis[k]), back);
+        for (int64_t k = 0; k < plan.num_in; ++k) a_to[k] += times(synthesis[k], back);
+    }
+    for (int64_t i = 0; i < size; ++i) {
+        b[i % plan.num_out] += w[plan.weight[i]] * analysed[i];
+        if (gradient != nullptr) w_to[plan.weight[i]] += gradient[i % plan.num_out] * analysed[i];
     }
 }
 
@@ -192,7 +202,7 @@ void for_nodes(const Plan &plan, int64_t n_nodes, int64_t channels, int64_t thre
         for_nodes<T, true>(*plan, n_nodes, channels, threads, Arrays<T>{a, w, g, a_eps, w_eps, g_grad, a_grad, w_grad}); \
     }
 
-EXPORT(float, float32, Polynomial, polynomial)
-EXPORT(double, float64, Polynomial, polynomial)
-EXPORT(float, float32, Powers, powers)
-EXPORT(double, float64, Powers, powers)
+EXPORT(float, float32, Polynomial<float>, polynomial)
+EXPORT(double, float64, Polynomial<double>, polynomial)
+EXPORT(float, float32, Powers<float>, powers)
+EXPORT(double, float64, Powers<double>, powers)
