@@ -1,13 +1,18 @@
 """`mace-gaunt md`: molecular dynamics with a trained model."""
 
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mace_gaunt.cli.arguments import parse_arguments
 from mace_gaunt.cli.help import flags_table, keys_of
+from mace_gaunt.errors import UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+    from mace_gaunt.simulation.calculator import MaceGauntCalculator
 
 HELP = """\
 usage: mace-gaunt md model=FOLDER structure=FILE out=DIR [file.yaml] [key=value ...] [flags]
@@ -25,7 +30,10 @@ flags:
 {flags}"""
 
 # Keys that find the structure and make the calculator; all others are arguments of `run_md`.
-BEFORE = ("model", "structure", "index", "out", "device", "dtype", "kernel", "skin")
+BEFORE = ("model", "structure", "index", "out", "device", "dtype", "kernel", "skin", "compile")
+
+# Compiling takes up to a minute and saves a third of a step or more: `auto` compiles runs longer than this (s).
+LONG_RUN = 180.0
 
 
 def help_text() -> str:
@@ -92,12 +100,49 @@ def simulate(config: "DictConfig", validate_only: bool = False) -> dict[str, Any
         print(f"valid: {atoms.get_chemical_formula()} has {energy:.6f} eV; nothing was written")
         return {}
     settings = {str(key): value for key, value in config.items() if key not in BEFORE}
-    calculator.choose_kernels_for(atoms)
+    calculator.prepare_for(atoms)
     for name, choice in calculator.kernels.items():
         print(f"{name}  kernel {choice}")
+    compile_if_it_pays(config, calculator, atoms)
     health: dict[str, Any] = run_md(calculator, atoms, config.out, **settings)
     _tell(health, Path(config.out))
     return health
+
+
+def compile_if_it_pays(config: "DictConfig", calculator: "MaceGauntCalculator", atoms: Any) -> None:
+    """Compile energies and forces for a long simulation, or where it is asked for, and say so.
+
+    Args:
+        config: The checked configuration.
+        calculator: With its kernels chosen.
+        atoms: The first structure.
+
+    Raises:
+        UserError: If compiling was asked for and fails.
+    """
+    from mace_gaunt.training.compilation import check_choice, missing_compiler
+
+    choice = check_choice(config.compile)
+    if choice == "off" or (choice == "auto" and (missing_compiler() or not is_long(config, calculator, atoms))):
+        return
+    print("compiling energies and forces, up to a minute", flush=True)
+    try:
+        calculator.prepare_for(atoms, compile=True)
+    except UserError as error:
+        if choice == "on":
+            raise
+        print(f"warning: compile=auto: not compiled: {error}", file=sys.stderr)
+
+
+def is_long(config: "DictConfig", calculator: "MaceGauntCalculator", atoms: Any) -> bool:
+    """Whether the steps would take long enough without compiling; a structure that cannot be computed is told later."""
+    try:
+        calculator.evaluate([atoms])
+        begin = time.perf_counter()
+        calculator.evaluate([atoms])
+    except UserError:
+        return False
+    return bool((time.perf_counter() - begin) * config.steps > LONG_RUN)
 
 
 def _tell(health: dict[str, Any], out: Path) -> None:

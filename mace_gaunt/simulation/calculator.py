@@ -15,7 +15,8 @@ from mace_gaunt.data.atomic_data import AtomicData, node_types
 from mace_gaunt.data.collate import collate
 from mace_gaunt.data.neighbors import neighbor_pairs
 from mace_gaunt.errors import UserError
-from mace_gaunt.model.gradients import predict
+from mace_gaunt.model.compiled import CompileError, compile_inference
+from mace_gaunt.model.gradients import EdgeGradient, predict
 from mace_gaunt.model.kernels import KernelChoice, select_kernels
 from mace_gaunt.model.mace import MACE
 from mace_gaunt.simulation.batching import MAX_EDGES_PER_BATCH, in_batches
@@ -49,6 +50,7 @@ class MaceGauntCalculator(Calculator):
         dtype: str = "float64",
         kernel: KernelChoice = "auto",
         skin: float = 1.0,
+        compile: bool = False,
     ) -> None:
         """Load the model.
 
@@ -59,6 +61,8 @@ class MaceGauntCalculator(Calculator):
             kernel: Kernel of the tensor products, for a folder: a name, {"edge": X, "node": Y}, or "auto", which
                 measures the fastest at the sizes of the first calculation.
             skin: Extra radius of the neighbour list (Å), which is rebuilt once an atom moved half of it.
+            compile: Whether energies and forces are compiled at the first calculation, and compared with the eager
+                ones. That takes up to a minute, seconds where the compiler's cache has it, and pays in long runs.
 
         Raises:
             UserError: If the model cannot be loaded or the skin is negative.
@@ -72,6 +76,8 @@ class MaceGauntCalculator(Calculator):
         self.kernels: dict[str, str] = {}
         self.closest_distance: float | None = None
         self._neighbors = SkinNeighborList(self.model.r_max, skin)
+        self._compile = compile
+        self._gradient: EdgeGradient | None = None
 
     def calculate(
         self,
@@ -101,8 +107,8 @@ class MaceGauntCalculator(Calculator):
         pairs = self._neighbors.pairs(structure.positions, structure.cell.array, structure.pbc, structure.numbers)
         self.closest_distance = pairs.closest
         graph = _graph(structure, self.model.atomic_numbers, pairs.pair_index, pairs.shifts)
-        self.choose_kernels(graph)
-        prediction = predict(self.model, graph.to(self.model.device), stress=stress)
+        self.prepare(graph)
+        prediction = predict(self.model, graph.to(self.model.device), stress=stress, gradient=self._gradient)
         self.results = _split_results(prediction, [len(structure)])[0]
 
     def evaluate(
@@ -131,25 +137,44 @@ class MaceGauntCalculator(Calculator):
         results: list[dict[str, Any]] = []
         for frames in in_batches(graphs, max_edges_per_batch):
             batch = collate(frames).to(self.model.device)
-            self.choose_kernels(batch)
-            prediction = predict(self.model, batch, stress=stress)
+            self.prepare(batch)
+            prediction = predict(self.model, batch, stress=stress, gradient=self._gradient)
             results += _split_results(prediction, [frame.num_nodes for frame in frames])
         return results
 
-    def choose_kernels(self, graph: Any) -> None:
-        """Measure, once, the kernels that were left open, at the sizes of a graph."""
+    def prepare(self, graph: Any) -> None:
+        """Measure, once, the kernels that were left open, at the sizes of a graph, and compile.
+
+        Raises:
+            UserError: If compiling fails.
+        """
         if self._kernels_are_open:
             self._kernels_are_open = False
             sizes = graph.node_types.shape[0], graph.num_edges
             choices = select_kernels(self.model, *sizes, training=False)
             self.kernels = {name: str(choice) for name, choice in choices.items()}
+        if self._compile and self._gradient is None and min(graph.node_types.shape[0], graph.num_edges // 2) > 1:
+            try:
+                self._gradient = compile_inference(self.model, graph.to(self.model.device))
+            except CompileError as error:
+                raise UserError(f"the model cannot be compiled: {error}. Compute with compile=False") from error
 
-    def choose_kernels_for(self, atoms: ase.Atoms) -> None:
-        """The same before the first calculation; a structure that cannot be computed is refused then."""
+    def prepare_for(self, atoms: ase.Atoms, compile: bool = False) -> None:
+        """The same before the first calculation; a structure that cannot be computed is refused then.
+
+        Args:
+            atoms: The structure.
+            compile: Whether to compile from now on.
+
+        Raises:
+            UserError: If compiling fails.
+        """
+        self._compile = self._compile or compile
         try:
-            self.choose_kernels(self._checked_graph(atoms, 0, stress=False))
+            graph = self._checked_graph(atoms, 0, stress=False)
         except UserError:
             return
+        self.prepare(graph)
 
     def _checked_graph(self, atoms: ase.Atoms, index: int, stress: bool) -> AtomicData:
         """The graph of one of many structures; errors say which."""

@@ -43,9 +43,12 @@ def reason_not_to_compile(steps_left: int) -> str | None:
     """Why `auto` trains eagerly, or None when it compiles."""
     if steps_left < MIN_STEPS:
         return f"{steps_left} steps are planned, from {MIN_STEPS} on compiling is worth its time"
-    if shutil.which(os.environ.get("CXX", "g++")) is None and shutil.which("clang++") is None:
-        return "no C++ compiler was found"
-    return None
+    return "no C++ compiler was found" if missing_compiler() else None
+
+
+def missing_compiler() -> bool:
+    """Whether there is no C++ compiler, without which nothing can be compiled on a CPU."""
+    return shutil.which(os.environ.get("CXX", "g++")) is None and shutil.which("clang++") is None
 
 
 def choose_gradient(
