@@ -14,7 +14,7 @@ VERBS = {
     "evaluate": "errors of a trained model on test splits",
     "md": "molecular dynamics with a trained model",
     "data": "inspect data files, fetch data sets",
-    "benchmark": "(no benchmark is available in this version yet)",
+    "benchmark": "time tensor products, and what they can express",
 }
 
 HELP = """\
@@ -104,7 +104,9 @@ def _run(argv: list[str]) -> int:
         raise UserError(_unknown_verb(verb))
     module = importlib.import_module(f"mace_gaunt.cli.{verb}")
     if "--help" in rest or "-h" in rest:
-        print(module.help_text())
+        # Each instrument of `benchmark` has a help of its own.
+        topic = module.instrument(rest[0]) if rest[0] in getattr(module, "INSTRUMENTS", {}) else module
+        print(topic.help_text())
         return 0
     if "--version" in rest:
         print(f"mace-gaunt {__version__}")
