@@ -14,8 +14,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 """Okabe, Ito, "Color universal design" (2008)."""
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
-PALETTE = 32
-DOTS_PER_INCH = 85
+PALETTE = 24
+DOTS_PER_INCH = 80
 
 
 def style(names: Iterable[tuple[str, str]], order: Sequence[str]) -> dict[tuple[str, str], dict[str, Any]]:

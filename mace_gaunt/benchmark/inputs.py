@@ -19,7 +19,7 @@ class Inputs:
     Attributes:
         leaves: Inputs that gradients are taken of.
         indices: Further inputs: edges, or elements.
-        through: Index of the leaf whose gradient stands for the forces.
+        through: Index of the leaf that tells positions most directly: an edge product's harmonics, else features.
     """
 
     leaves: tuple[Tensor, ...]

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
 from mace_gaunt.benchmark.candidates import Candidate
 from mace_gaunt.benchmark.settings import DOUBLE_BACKWARD, FORWARD, FORWARD_BACKWARD
@@ -48,20 +47,16 @@ def prepare_backward(candidate: Candidate) -> Callable[[], object]:
 def prepare_double_backward(candidate: Candidate) -> Callable[[], object]:
     """What a training on forces does.
 
-    Energy E = sum of z^2 / 2, forces F = dE/dy (harmonics of an edge product, features of a node product) with
-    create_graph, and the gradient of sum of F^2 / 2 with respect to all inputs and parameters.
+    Energy E = sum of z^2 / 2; its gradients with respect to all inputs, with create_graph, since from the second layer
+    on features, harmonics and weights all depend on positions; and the gradient of half their squares with respect to
+    all inputs and parameters.
     """
     leaves = candidate.leaves
 
     def call() -> object:
-        forces = energy_gradient(candidate, create_graph=True)
-        return torch.autograd.grad(0.5 * forces.square().sum(), leaves, allow_unused=True)
+        energy = 0.5 * candidate.call().square().sum()
+        forces = torch.autograd.grad(energy, candidate.inputs.leaves, create_graph=True)
+        loss = sum((0.5 * force.square().sum() for force in forces), torch.zeros_like(energy))
+        return torch.autograd.grad(loss, leaves, allow_unused=True)
 
     return call
-
-
-def energy_gradient(candidate: Candidate, *, create_graph: bool) -> Tensor:
-    """Gradient of sum of z^2 / 2 with respect to the input that stands for positions."""
-    through = candidate.inputs.leaves[candidate.inputs.through]
-    (gradient,) = torch.autograd.grad(0.5 * candidate.call().square().sum(), through, create_graph=create_graph)
-    return gradient

@@ -98,9 +98,9 @@ PRESETS: dict[str, tuple[Plan, ...]] = {
     ),
     # Rows as in Xie et al. (ICML 2025); edges and nodes of a batch of five 3BPA molecules with r_max = 5 Å.
     "full": (
-        Plan("feature", (1, 2, 3, 4, 6, 8), (10000,), (1,), regimes=("siso", "simo")),
+        Plan("feature", (1, 2, 3, 4, 6), (10000,), (1,), regimes=("siso", "simo")),
         Plan("feature", (1, 2, 3, 4, 5, 6, 8, 10), (10000,), (1,), regimes=("mimo",)),
-        Plan("feature", (1, 2, 3), (1000,), (16,), regimes=("mimo",)),
+        Plan("feature", (1, 2), (1000,), (16,), regimes=("mimo",)),
         Plan("edge", (0, 1, 2, 3), (2242,), (64,)),
         Plan("node", (1, 2, 3), (135,), (64,)),
     ),

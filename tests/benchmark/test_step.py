@@ -26,7 +26,7 @@ def test_keys_become_settings():
     assert settings.families == ("gaunt", "clebsch_gordan") and settings.peer == () and settings.ours == ("compiled",)
     assert (settings.what, settings.max_L, settings.num_channels) == (("step",), 2, 64)
     moving = ask("out=x", "repeat=1..3", "what=all", keys=MD_KEYS, make=md_settings)
-    assert (moving.repeat, moving.what, moving.ours) == ((1, 2, 3), ("infer", "md"), ("eager",))
+    assert (moving.repeat, moving.what, moving.ours) == ((1, 2, 3), ("infer", "md"), ("eager", "compiled"))
 
 
 @pytest.mark.parametrize(

@@ -168,24 +168,25 @@ def test_passes_compute_derivatives(operation):
     cell = only_cell(PLANS[operation], dtype="float64")
     first = next(iter(classes(operation)["gaunt"].KERNELS))
     made = make(("gaunt", first), cell)
-    through = made.inputs.leaves[made.inputs.through]
     gradients = prepare(made, "forward_backward")()
     assert [gradient.shape for gradient in gradients] == [leaf.shape for leaf in made.leaves]
-    # E is a polynomial: dF^2/2 along the input that F belongs to is its Hessian times F.
-    index = [leaf is through for leaf in made.leaves].index(True)
-    second = prepare(made, "double_backward")()[index]
+    # The gradient of F^2 / 2 with respect to the inputs is the Hessian of E times F.
+    inputs = made.inputs.leaves
+    second = prepare(made, "double_backward")()[: len(inputs)]
 
-    def energy_gradient(values):
-        leaves = [values if leaf is through else leaf for leaf in made.inputs.leaves]
-        (gradient,) = torch.autograd.grad(0.5 * made.compute(*leaves).square().sum(), values)
-        return gradient
+    def energy_gradients(leaves):
+        leaves = [leaf.detach().requires_grad_() for leaf in leaves]
+        return torch.autograd.grad(0.5 * made.compute(*leaves).square().sum(), leaves)
 
-    step, force = 1e-5, energy_gradient(through)
+    forces = energy_gradients(inputs)
+    step = 1e-5 / float(sum(force.square().sum() for force in forces)) ** 0.5
     ahead, behind = (
-        energy_gradient((through + sign * step * force / force.norm()).detach().requires_grad_()) for sign in (1, -1)
+        energy_gradients([leaf + sign * step * force for leaf, force in zip(inputs, forces, strict=True)])
+        for sign in (1, -1)
     )
-    expected = (ahead - behind) / (2 * step) * force.norm()
-    torch.testing.assert_close(second, expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
+    for found, plus, minus in zip(second, ahead, behind, strict=True):
+        expected = (plus - minus) / (2 * step)
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
 
 
 def test_inputs_do_not_depend_on_kernel_or_precision():

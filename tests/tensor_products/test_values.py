@@ -10,6 +10,8 @@ from families import EDGE, FEATURE, NODE, features, name
 from scipy.special import sph_harm_y
 
 from mace_gaunt.so3.harmonics import spherical_harmonics
+from mace_gaunt.tensor_products.gaunt import GauntFeatureProduct
+from mace_gaunt.tensor_products.kernels import gaunt_grid
 
 PRECISION = {torch.float32: 2e-4, torch.float64: 1e-10}
 GRID = [(degree, channels, dtype) for degree in range(5) for channels in (1, 8) for dtype in PRECISION]
@@ -262,3 +264,19 @@ def test_kernels_share_one_state_dict(family, kernel):
     first, other = family(*arguments, **options), family(*arguments, kernel=kernel, **options)
     other.load_state_dict(first.state_dict())
     assert {n: v.shape for n, v in first.state_dict().items()} == {n: v.shape for n, v in other.state_dict().items()}
+
+
+@pytest.mark.parametrize("degrees", [((0, 1, 2),) * 3, ((0, 2), (1, 3), (1, 3, 5))])
+def test_one_of_each_pair_of_opposite_points_is_enough(degrees, monkeypatch):
+    """Even and odd degrees apart on half of the grid, which small degrees do not use by themselves."""
+    x, y = features(7, degrees[0], 3), features(7, degrees[1], 3, seed=1)
+    whole = GauntFeatureProduct(*degrees).double()
+    monkeypatch.setattr(gaunt_grid, "LARGE_DEGREE", 0)
+    halved = GauntFeatureProduct(*degrees).double()
+    assert halved.kernel.by_parity and not whole.kernel.by_parity
+    torch.testing.assert_close(halved(x, y), whole(x, y), atol=1e-12, rtol=1e-12)
+
+
+def test_points_without_opposites_are_all_kept():
+    assert gaunt_grid.one_of_each_pair(np.eye(3)) is None
+    assert len(gaunt_grid.one_of_each_pair(np.concatenate([np.eye(3), -np.eye(3)]))) == 3

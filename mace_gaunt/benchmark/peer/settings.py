@@ -33,6 +33,7 @@ SHARED_KEYS = {
     "num_interactions": Key(integer(1), "layers (2)"),
     "r_max": Key(positive, "cutoff in Å (5.0)"),
     "families": Key(words, "of ours: choices of tensor_product, such as gaunt,clebsch_gordan (gaunt)"),
+    "ours": Key(variants(EAGER, COMPILED), "this program: eager, compiled; none (eager,compiled)"),
     "kernel": Key(word, "of ours: kernel of the products, or auto (auto)"),
     "peer": Key(
         variants(*PEER_VARIANTS),
@@ -56,7 +57,6 @@ STEP_KEYS = SHARED_KEYS | {
     "data": Key(word, "3bpa_xtb, 3bpa or a FILE of labelled structures (3bpa_xtb)"),
     "batch_size": Key(integer(1), "structures per batch (5)"),
     "batches": Key(integer(1), "different batches, taken in turn (4)"),
-    "ours": Key(variants(EAGER, COMPILED), "this program: eager, compiled; none (eager,compiled)"),
     "profile": Key(flag, "on a CPU: where the step of each eager side spends its time, profile.csv (true)"),
 }
 
@@ -86,7 +86,7 @@ class Settings:
     r_max: float = 5.0
     families: tuple[str, ...] = ("gaunt",)
     kernel: str = "auto"
-    ours: tuple[str, ...] = (EAGER,)
+    ours: tuple[str, ...] = (EAGER, COMPILED)
     peer: tuple[str, ...] = (EAGER,)
     peer_env: str | None = None
     threads: int | None = None
@@ -104,7 +104,6 @@ class StepSettings(Settings):
     """A checked request for `benchmark step`."""
 
     what: tuple[str, ...] = WHAT_STEP
-    ours: tuple[str, ...] = (EAGER, COMPILED)
     data: str = "3bpa_xtb"
     batch_size: int = 5
     batches: int = 4
@@ -113,7 +112,7 @@ class StepSettings(Settings):
 
 @dataclass(frozen=True)
 class MdSettings(Settings):
-    """A checked request for `benchmark md`; our calculator has no compiled form, so "ours" is eager."""
+    """A checked request for `benchmark md`."""
 
     what: tuple[str, ...] = ("md",)
     structure: str | None = None
@@ -133,7 +132,7 @@ def step_settings(values: dict[str, Any]) -> StepSettings:
     Raises:
         UserError: If `out` is missing, or there is no side at all.
     """
-    check_sides(values, {"ours": (EAGER, COMPILED), "peer": (EAGER,)})
+    check_sides(values)
     return StepSettings(**values)
 
 
@@ -146,16 +145,15 @@ def md_settings(values: dict[str, Any]) -> MdSettings:
     Raises:
         UserError: If `out` is missing, or there is no side at all.
     """
-    check_sides(values, {"ours": (EAGER,), "peer": (EAGER,)})
+    check_sides(values)
     return MdSettings(**values)
 
 
-def check_sides(values: dict[str, Any], defaults: dict[str, tuple[str, ...]]) -> None:
+def check_sides(values: dict[str, Any]) -> None:
     """Refuse a request without a folder or without anything to time."""
     if "out" not in values:
         raise UserError("out is missing: give out=FOLDER for the results.")
-    given = {**defaults, **values}
     if values.get("families") == ():
         raise UserError("families=all is not possible: name them, such as families=gaunt,clebsch_gordan.")
-    if not given["ours"] and not given["peer"]:
+    if values.get("ours") == values.get("peer") == ():
         raise UserError("ours=none peer=none leaves nothing to time.")
