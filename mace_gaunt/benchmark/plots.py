@@ -124,7 +124,9 @@ def plot_panels(
             axes.set_title(", ".join(word for word in (regime.upper(), TITLES[pass_name]) if word), fontsize=9)
             axes.set(xlabel="L", ylabel=label)
     handles = {text: line for axes in grid.flat for line, text in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles, loc="outside lower center", ncol=4, frameon=False, fontsize=8)
+    figure.legend(
+        handles.values(), handles, loc="outside lower center", ncol=min(4, 2 * width), frameon=False, fontsize=8
+    )
     figure.suptitle(title, fontsize=11)
     return save(figure, path)
 
