@@ -6,6 +6,7 @@ from typing import Any
 import ase
 import numpy as np
 import torch
+from ase.constraints import FixAtoms
 from ase.data import chemical_symbols
 from torch import Tensor
 from torch_geometric.data import Data
@@ -33,6 +34,10 @@ FIELDS: dict[str, tuple[str, torch.dtype | type, str]] = {
     "stress_weight": ("[n_graphs]", torch.float64, "weight of its stress"),
     "config_type": ("one per graph", str, "'Default' when absent"),
     "frame_index": ("[n_graphs]", torch.int64, "position of the frame in its file, from 0"),
+    "tags": ("[n_nodes]", torch.int64, "of ASE; in OC20 0 below the surface, 1 surface, 2 adsorbate"),
+    "fixed": ("[n_nodes]", torch.bool, "held by a FixAtoms constraint; labels of forces are raw all the same"),
+    "sid": ("[n_graphs]", torch.int64, "system of OC20, info `sid`; -1 when absent"),
+    "fid": ("[n_graphs]", torch.int64, "step of its relaxation, info `fid`; -1 when absent"),
 }
 
 
@@ -112,9 +117,39 @@ class AtomicData(Data):
             forces=_or_nan(labels.forces, (len(atoms), 3)),
             stress=_or_nan(labels.stress, (3, 3)).unsqueeze(0),
             frame_index=torch.tensor([frame_index]),
+            tags=torch.tensor(atoms.get_tags(), dtype=torch.int64),
+            fixed=torch.from_numpy(fixed_atoms(atoms)),
+            sid=torch.tensor([identifier(atoms, "sid")]),
+            fid=torch.tensor([identifier(atoms, "fid")]),
             num_nodes=len(atoms),
             **_weights(atoms, weights or {}),
         )
+
+
+def fixed_atoms(atoms: ase.Atoms) -> np.ndarray:
+    """Which atoms a FixAtoms constraint holds, shape [n_nodes], bool; other constraints leave atoms a freedom."""
+    fixed = np.zeros(len(atoms), dtype=bool)
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixAtoms):
+            fixed[constraint.get_indices()] = True
+    return fixed
+
+
+def identifier(atoms: ase.Atoms, name: str) -> int:
+    """A number that names the frame in its data set, from the info dictionary, -1 when absent.
+
+    Args:
+        atoms: The frame.
+        name: "sid" or "fid"; "random123", as OC20 writes systems, is 123.
+
+    Raises:
+        UserError: If it is not a number.
+    """
+    value = atoms.info.get(name, -1)
+    try:
+        return int(str(value).removeprefix("random"))
+    except ValueError:
+        raise UserError(f"{name} is {value!r}; expected a whole number, or random and a number.") from None
 
 
 def node_types(numbers: np.ndarray, atomic_numbers: Sequence[int]) -> Tensor:

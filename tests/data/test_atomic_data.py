@@ -113,3 +113,21 @@ def test_real_files_load(shared_data):
         data = AtomicData.from_atoms(atoms, 5.0, [1, 6, 7, 8], LabelKeys())
         assert data.num_nodes == n_atoms and data.energy.isfinite().all()
         assert data.pbc.any().item() is False
+
+
+def test_fixed_atoms_tags_and_identifiers():
+    atoms = make_water()
+    plain = build(atoms)
+    assert plain.tags.tolist() == [0, 0, 0] and not plain.fixed.any()
+    assert (plain.sid.item(), plain.fid.item()) == (-1, -1)
+    atoms.set_tags([0, 1, 2])
+    atoms.set_constraint(FixAtoms([0]))
+    atoms.info |= {"sid": "random1000100", "fid": 7}
+    data = build(atoms)
+    assert data.tags.tolist() == [0, 1, 2] and data.fixed.tolist() == [True, False, False]
+    assert (data.sid.item(), data.fid.item()) == (1000100, 7)
+    assert bool((data.forces == plain.forces).all())
+    with pytest.raises(UserError, match="sid is 'abc'"):
+        build_with_sid = make_water()
+        build_with_sid.info["sid"] = "abc"
+        build(build_with_sid)

@@ -1,0 +1,1 @@
+"""Files of structures in all their formats, read record by record."""
