@@ -113,6 +113,7 @@ def build_module(config: DictConfig) -> PotentialModule:
         scheduler=build(config.scheduler, "scheduler"),
         stage_two=build(config.stage_two, "stage_two"),
         compile=config.compile,
+        max_edges_per_pass=config.max_edges_per_pass,
     )
 
 

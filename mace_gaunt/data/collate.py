@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from mace_gaunt.data.atomic_data import AtomicData
+from mace_gaunt.data.atomic_data import FIELDS, AtomicData
 
 
 def collate(frames: Sequence[AtomicData]) -> Batch:
@@ -18,11 +18,14 @@ def collate(frames: Sequence[AtomicData]) -> Batch:
     the fields of AtomicData are tensors and strings, and only pair_index counts nodes.
 
     Args:
-        frames: At least one structure, all with the same fields.
+        frames: Structures, all with the same fields; none gives a batch without graphs, for a process whose share of
+            the data has come to its end.
 
     Returns:
         The batch, on the device of the frames.
     """
+    if not frames:
+        return empty_batch()
     batch = Batch(_base_cls=AtomicData)
     sizes = [int(frame.num_nodes) for frame in frames]
     first = [0, *accumulate(sizes)]
@@ -43,6 +46,18 @@ def collate(frames: Sequence[AtomicData]) -> Batch:
     out.batch = torch.repeat_interleave(torch.arange(len(frames)), torch.tensor(sizes)).to(device)
     out.ptr = torch.tensor(first, device=device)
     batch._num_graphs, batch._slice_dict, batch._inc_dict = len(frames), slices, offsets
+    return batch
+
+
+def empty_batch() -> Batch:
+    """A batch of no graph: every field of `FIELDS` with nothing in it."""
+    batch = Batch(_base_cls=AtomicData)
+    for field, (shape, dtype, _) in FIELDS.items():
+        sizes = [int(size) if size.isdigit() else 0 for size in shape.strip("[]").split(", ")]
+        batch._store[field] = torch.zeros(sizes, dtype=dtype) if isinstance(dtype, torch.dtype) else []
+    batch._store.num_nodes, batch._num_graphs = 0, 0
+    batch._store.batch, batch._store.ptr = torch.zeros(0, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+    batch._slice_dict, batch._inc_dict = {}, {}
     return batch
 
 

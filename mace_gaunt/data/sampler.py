@@ -9,23 +9,30 @@ from torch.utils.data import Sampler
 
 from mace_gaunt.errors import UserError
 
+# Frames that are put into order, and cut into batches, at a time: what this takes of memory is all there is.
+WINDOW = 1 << 18
+# Frames that lie together in a window of a larger set, so that reading from a disk goes from place to place less often.
+BLOCK = 1 << 8
 # Epochs looked at when the number of batches is fixed; a later epoch that needs more is drawn again.
 TRIAL_EPOCHS = 16
+# Of a set of several windows one epoch is looked at, and this part more is promised.
+SLACK = 1e-3
 
 
 class EpochBatchSampler(Sampler[list[int]]):
     """Batches of a fixed number of frames, or of at most so many edges.
 
     Every epoch has every frame once and the same number of batches (schedules and progress bars count on it): where
-    an order of frames packs into fewer batches, the largest are cut in two. Under torch.distributed each rank gets
-    every n-th batch (give the trainer `use_distributed_sampler=False`). Where they do not come out even, training
-    repeats the first batches, since ranks step together; without shuffling nothing is repeated, since sums over
-    frames are to be exact.
+    an order of frames packs into fewer batches, the largest are cut in two. Frames are drawn in windows of `WINDOW`:
+    a set of at most so many is shuffled as a whole, of a larger one blocks of neighbours are shuffled, then the frames
+    of a window, so that memory does not grow with the set. Under torch.distributed each rank gets every n-th batch
+    (give the trainer `use_distributed_sampler=False`), and where they do not come out even the last ranks get an empty
+    one: all ranks step together, and every frame counts once.
     """
 
     def __init__(
         self,
-        n_edges: Sequence[int],
+        n_edges: Sequence[int] | np.ndarray,
         batch_size: int,
         max_edges_per_batch: int | None = None,
         seed: int = 0,
@@ -34,7 +41,7 @@ class EpochBatchSampler(Sampler[list[int]]):
         """Fix the number of batches.
 
         Args:
-            n_edges: Number of edges of each frame, two for a pair of neighbours.
+            n_edges: Number of edges of each frame, two for a pair of neighbours; an array may be mapped from a file.
             batch_size: Frames per batch, at least 1; not read when max_edges_per_batch is given.
             max_edges_per_batch: Bound on the sum of n_edges in a batch.
             seed: Of the order of frames.
@@ -43,15 +50,14 @@ class EpochBatchSampler(Sampler[list[int]]):
         Raises:
             UserError: If batch_size < 1, or one frame alone has more edges than the bound.
         """
-        self.n_edges = np.asarray(n_edges, dtype=np.int64)
+        self.n_edges = n_edges if isinstance(n_edges, np.ndarray) else np.asarray(n_edges, dtype=np.int64)
         self.batch_size = batch_size
         self.max_edges_per_batch = max_edges_per_batch
         self.seed = seed
         self.shuffle = shuffle
         self.epoch = 0
         check_bounds(self.n_edges, batch_size, max_edges_per_batch)
-        varies = shuffle and max_edges_per_batch is not None
-        self._num_batches = max(len(self._cut(self._order(i, 0))) for i in range(TRIAL_EPOCHS if varies else 1))
+        self._num_batches = self._promised()
 
     @property
     def sampler(self) -> "EpochBatchSampler":
@@ -62,48 +68,85 @@ class EpochBatchSampler(Sampler[list[int]]):
         """Choose the epoch that the next iteration gives."""
         self.epoch = epoch
 
-    def batches(self, epoch: int) -> list[list[int]]:
+    def batches(self, epoch: int) -> Iterator[list[int]]:
         """All batches of an epoch, those of the other ranks included.
 
         Args:
             epoch: Counted from 0.
 
-        Returns:
+        Yields:
             Lists of positions in n_edges; every position is in exactly one.
         """
-        for attempt in count():
-            batches = self._cut(self._order(epoch, attempt))
-            if len(batches) <= self._num_batches:
-                return self._cut_largest(batches)
-        raise AssertionError("an order that needs no more batches than the first epochs is always found")
+        attempt = next(attempt for attempt in count() if self._count(epoch, attempt) <= self._num_batches)
+        missing = self._num_batches - self._count(epoch, attempt)
+        for window in self._windows(epoch, attempt):
+            batches = self._cut(window)
+            wanted = min(len(window), len(batches) + missing)
+            missing -= wanted - len(batches)
+            yield from cut_largest(batches, wanted)
 
     def __iter__(self) -> Iterator[list[int]]:
         rank, world = _rank_and_world()
-        batches = self.batches(self.epoch)
-        if self.shuffle and batches:
-            batches += [batches[i % len(batches)] for i in range(-len(batches) % world)]
-        return iter(batches[rank::world])
+        for i, batch in enumerate(self.batches(self.epoch)):
+            if i % world == rank:
+                yield batch
+        if rank >= self._num_batches % world > 0:
+            yield []
 
     def __len__(self) -> int:
-        rank, world = _rank_and_world()
-        return -(-(self._num_batches - (0 if self.shuffle else rank)) // world)
+        return -(-self._num_batches // _rank_and_world()[1])
 
-    def _order(self, epoch: int, attempt: int) -> np.ndarray:
+    def _promised(self) -> int:
+        """Number of batches of every epoch."""
+        if not self.shuffle or self.max_edges_per_batch is None:
+            return self._count(0, 0)
+        if len(self.n_edges) <= WINDOW:
+            return max(self._count(0, attempt) for attempt in range(TRIAL_EPOCHS))
+        return min(len(self.n_edges), round(self._count(0, 0) * (1 + SLACK)))
+
+    def _count(self, epoch: int, attempt: int) -> int:
+        """Number of batches that an order packs into."""
+        if self.max_edges_per_batch is None:
+            whole, rest = divmod(len(self.n_edges), WINDOW)
+            return whole * -(-WINDOW // self.batch_size) + -(-rest // self.batch_size)
+        return sum(len(self._cut(window)) for window in self._windows(epoch, attempt))
+
+    def _windows(self, epoch: int, attempt: int) -> Iterator[np.ndarray]:
+        """The frames of an epoch in order, at most WINDOW at a time."""
+        n_frames = len(self.n_edges)
         if not self.shuffle:
-            return np.arange(len(self.n_edges))
-        return np.random.default_rng([self.seed, epoch, attempt]).permutation(len(self.n_edges))
+            yield from (np.arange(start, min(start + WINDOW, n_frames)) for start in range(0, n_frames, WINDOW))
+            return
+        random = np.random.default_rng([self.seed, epoch, attempt])
+        if n_frames <= WINDOW:
+            yield random.permutation(n_frames)
+            return
+        # The block that is not full comes last, so that all windows but the last are.
+        blocks = np.append(random.permutation(n_frames // BLOCK), n_frames // BLOCK)
+        for start in range(0, len(blocks), WINDOW // BLOCK):
+            chosen = blocks[start : start + WINDOW // BLOCK, None] * BLOCK + np.arange(BLOCK)
+            yield random.permutation(chosen[chosen < n_frames])
 
-    def _cut(self, order: np.ndarray) -> list[list[int]]:
-        """Consecutive batches of an order of frames."""
-        return cut_into_batches(order, self.n_edges, self.batch_size, self.max_edges_per_batch)
+    def _cut(self, window: np.ndarray) -> list[list[int]]:
+        """Consecutive batches of the frames of a window."""
+        return cut_into_batches(window, self.n_edges, self.batch_size, self.max_edges_per_batch)
 
-    def _cut_largest(self, batches: list[list[int]]) -> list[list[int]]:
-        """As many batches as promised, by cutting the one with most frames in two until they suffice."""
-        while len(batches) < self._num_batches:
-            largest = max(range(len(batches)), key=lambda i: len(batches[i]))
-            middle = len(batches[largest]) // 2
-            batches[largest : largest + 1] = [batches[largest][:middle], batches[largest][middle:]]
-        return batches
+
+def cut_largest(batches: list[list[int]], wanted: int) -> list[list[int]]:
+    """As many batches as wanted, by cutting the one with most frames in two until they suffice.
+
+    Args:
+        batches: Changed in place.
+        wanted: Number of batches, at most that of the frames.
+
+    Returns:
+        The same list.
+    """
+    while len(batches) < wanted:
+        largest = max(range(len(batches)), key=lambda i: len(batches[i]))
+        middle = len(batches[largest]) // 2
+        batches[largest : largest + 1] = [batches[largest][:middle], batches[largest][middle:]]
+    return batches
 
 
 def cut_into_batches(
@@ -124,13 +167,14 @@ def cut_into_batches(
         return [[int(i) for i in order[start : start + batch_size]] for start in range(0, len(order), batch_size)]
     batches: list[list[int]] = []
     room = -1
-    for i in order:
-        # A frame without edges still takes room, or any number of isolated atoms would go into one batch.
-        cost = max(1, int(n_edges[i]))
+    positions = np.asarray(order, dtype=np.int64)
+    # A frame without edges still takes room, or any number of isolated atoms would go into one batch.
+    costs = np.maximum(n_edges[positions], 1)
+    for i, cost in zip(positions.tolist(), costs.tolist(), strict=True):
         if cost > room:
             batches.append([])
             room = max_edges_per_batch
-        batches[-1].append(int(i))
+        batches[-1].append(i)
         room -= cost
     return batches
 

@@ -18,6 +18,7 @@ from mace_gaunt.training.callbacks import EMA, EMA_KEY
 from mace_gaunt.training.compilation import CompileChoice, check_choice, choose_gradient
 from mace_gaunt.training.loss import WeightedLoss
 from mace_gaunt.training.metrics import ErrorMetrics, LossMetric
+from mace_gaunt.training.passes import Whole, count_whole, mean_over_processes, partial_loss, split_batch, world_size
 from mace_gaunt.training.random_state import random_state, restore_random_state
 from mace_gaunt.training.schedulers import (
     Schedule,
@@ -61,6 +62,11 @@ class PotentialModule(lightning.LightningModule):
         scheduler: Factory of a schedule (`mace_gaunt.training.schedulers`); None keeps the rate.
         stage_two: The second stage; None for a single stage.
         compile: "off", "on" (or fail with the reason) or "auto" (when the run is long enough to earn it back).
+        max_edges_per_pass: Bound on the edges that are computed at once: a batch with more is taken in parts, whose
+            gradients add up to that of the batch (`mace_gaunt.training.passes`). None does not split.
+
+    Raises:
+        UserError: If max_edges_per_pass is below 1.
     """
 
     def __init__(
@@ -71,8 +77,11 @@ class PotentialModule(lightning.LightningModule):
         scheduler: ScheduleFactory | None = None,
         stage_two: StageTwo | None = None,
         compile: CompileChoice = "off",
+        max_edges_per_pass: int | None = None,
     ) -> None:
         super().__init__()
+        if max_edges_per_pass is not None and max_edges_per_pass < 1:
+            raise UserError(f"max_edges_per_pass is at least 1, not {max_edges_per_pass}.")
         self.model, self.loss = model, loss
         self.valid_errors, self.valid_loss = ErrorMetrics(), LossMetric()
         self.make_optimizer, self.make_schedule = optimizer, scheduler
@@ -83,6 +92,8 @@ class PotentialModule(lightning.LightningModule):
         self._saved_schedule: dict[str, Any] | None = None
         self._gradient: Callable[..., Any] | None = None
         self._gradient_chosen = False
+        self.max_edges_per_pass = max_edges_per_pass
+        self._has_gradient = False
         self._stepped = 0
         self._forget_train_loss()
 
@@ -171,13 +182,36 @@ class PotentialModule(lightning.LightningModule):
     # Training
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Loss of one batch, shape []."""
-        if not self._gradient_chosen:
-            self._choose_gradient(batch)
+        """Loss of one batch, shape [], or its share that is still to be differentiated when it is taken in parts."""
+        parts = split_batch(batch, self.max_edges_per_pass)
+        whole = count_whole(self.loss, batch) if len(parts) > 1 or world_size() > 1 else None
+        if not self._gradient_chosen and batch.num_graphs:
+            self._choose_gradient(parts[0])
+        if len(parts) > 1 and batch_idx % self.trainer.accumulate_grad_batches == 0:
+            # Before the first part; Lightning's own call would come after it.
+            self._the_optimizer().zero_grad()
+            self._has_gradient = True
+        losses = []
+        for part in parts[:-1]:
+            losses.append(self._partial_loss(part, whole))
+            (losses[-1] / self.trainer.accumulate_grad_batches).backward()
+        losses.append(self._partial_loss(parts[-1], whole))
+        self._add_train_loss(torch.stack(losses).detach().sum(), batch.num_graphs if whole is None else whole.n_frames)
+        return losses[-1]
+
+    def _partial_loss(self, batch: Any, whole: Whole | None) -> Tensor:
+        if not batch.num_graphs:
+            # A process whose data have come to their end: it steps with the others, and adds nothing.
+            return torch.stack([parameter.sum() for parameter in self.parameters()]).sum() * 0.0
         prediction = predict(self.model, batch, stress=self.loss.needs_stress, training=True, gradient=self._gradient)
-        loss, _ = self.loss(prediction, batch, interaction_reference(self.model, batch))
-        self._add_train_loss(loss.detach(), batch.energy.shape[0])
-        return loss
+        sums = self.loss.sums(prediction, batch, interaction_reference(self.model, batch))
+        return partial_loss(self.loss, sums, whole)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Forget the gradients, unless those of the first parts of this batch are among them."""
+        if not self._has_gradient:
+            optimizer.zero_grad()
+        self._has_gradient = False
 
     def _choose_gradient(self, batch: Any) -> None:
         steps_left = self.total_steps - self.trainer.global_step
@@ -186,9 +220,9 @@ class PotentialModule(lightning.LightningModule):
 
     def _forget_train_loss(self) -> None:
         self._train_loss: Tensor | float = 0.0
-        self._train_frames = 0
+        self._train_frames: Tensor | int = 0
 
-    def _add_train_loss(self, loss: Tensor, n_frames: int) -> None:
+    def _add_train_loss(self, loss: Tensor, n_frames: Tensor | int) -> None:
         # Sums and no self.log: Lightning's bookkeeping of a logged value costs more than the step of a small model.
         self._train_loss = self._train_loss + loss.double() * n_frames
         self._train_frames += n_frames
@@ -196,7 +230,8 @@ class PotentialModule(lightning.LightningModule):
     @property
     def mean_train_loss(self) -> float:
         """Mean loss over the frames seen since the last validation; waits for the device."""
-        return float(self._train_loss) / max(self._train_frames, 1)
+        total = torch.as_tensor(self._train_loss, dtype=torch.float64)
+        return float(mean_over_processes(total)) / max(int(self._train_frames), 1)
 
     def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Any, batch_idx: int) -> None:
         """Step the schedule after an optimizer step, and stop when the loss is no number."""
@@ -224,9 +259,12 @@ class PotentialModule(lightning.LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Add the errors of one batch."""
-        prediction = predict(self.model, batch, stress=self.loss.needs_stress, gradient=self._gradient)
-        self.valid_errors.update(prediction, batch)
-        self.valid_loss.update(self.loss.sums(prediction, batch, interaction_reference(self.model, batch)))
+        for part in split_batch(batch, self.max_edges_per_pass):
+            if not part.num_graphs:
+                continue
+            prediction = predict(self.model, part, stress=self.loss.needs_stress, gradient=self._gradient)
+            self.valid_errors.update(prediction, part)
+            self.valid_loss.update(self.loss.sums(prediction, part, interaction_reference(self.model, part)))
 
     def on_validation_epoch_end(self) -> None:
         """Log the errors of the whole set, and step a plateau schedule."""
@@ -252,7 +290,7 @@ class PotentialModule(lightning.LightningModule):
         checkpoint["random_state"] = random_state()
         checkpoint["schedule"] = None if self._schedule is None else schedule_state(self._schedule)
         checkpoint["stage_two"] = {"started": self.stage_two_started, "called": self.stage_two_called}
-        checkpoint["train_loss"] = (float(self._train_loss), self._train_frames)
+        checkpoint["train_loss"] = (float(self._train_loss), int(self._train_frames))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continue a training: random state, schedule, stage and running loss."""

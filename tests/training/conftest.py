@@ -1,6 +1,7 @@
 """A potential of two parameters, frames with labels, and a training of a second."""
 
 import functools
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -155,3 +156,15 @@ def train(tmp_path: Path, make_frames: Callable[..., list[AtomicData]]) -> Calla
         return SimpleNamespace(trainer=loop, module=potential, folder=tmp_path / folder)
 
     return fit
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """A port of this machine that nobody listens on."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+    return find
