@@ -1,6 +1,6 @@
 """From a checked configuration to the objects of a training."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,12 +117,15 @@ def build_module(config: DictConfig) -> PotentialModule:
     )
 
 
-def build_trainer(config: DictConfig, folder: RunFolder) -> lightning.Trainer:
+def build_trainer(
+    config: DictConfig, folder: RunFolder, further: Sequence[lightning.Callback] = ()
+) -> lightning.Trainer:
     """The trainer with its callbacks and loggers; writes nothing.
 
     Args:
         config: The completed configuration.
         folder: The run folder.
+        further: Callbacks beside those of the configuration.
 
     Raises:
         UserError: If the trainer refuses a setting.
@@ -144,7 +147,9 @@ def build_trainer(config: DictConfig, folder: RunFolder) -> lightning.Trainer:
     node = OmegaConf.create({**defaults, **given})
     extra = [build(entry, "trainer.callbacks") for entry in config.trainer.get("callbacks") or []]
     loggers = build_loggers(config, folder) if wanted else []
-    trainer: lightning.Trainer = build(node, "trainer", callbacks=callbacks + extra, logger=loggers or False)
+    trainer: lightning.Trainer = build(
+        node, "trainer", callbacks=[*callbacks, *extra, *further], logger=loggers or False
+    )
     return trainer
 
 

@@ -11,6 +11,7 @@ from mace_gaunt.errors import UserError, nearest
 
 VERBS = {
     "train": "train a potential",
+    "sweep": "search for settings that train better ones",
     "evaluate": "errors of a trained model on test splits",
     "md": "molecular dynamics with a trained model",
     "data": "inspect data files, fetch data sets",

@@ -1,212 +1,188 @@
-"""`--multirun`: every combination of comma-separated values, through Hydra's sweeper and launchers."""
+"""`mace-gaunt sweep`: Optuna searches settings; every trial is a training of its own."""
 
-import csv
-import itertools
 import json
-from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-from hydra.version import setbase
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from mace_gaunt.cli.arguments import Arguments, parse_arguments
+from mace_gaunt.errors import UserError, nearest
 
-from mace_gaunt.cli.arguments import Arguments
-from mace_gaunt.cli.compose import JOB, Composed, compose, explain, finish, overrides, register
-from mace_gaunt.cli.main import report_error
-from mace_gaunt.cli.quiet import quiet
-from mace_gaunt.cli.request import Request, read_request, set_nested
-from mace_gaunt.cli.run_folder import check_free, name_folder
-from mace_gaunt.cli.train import default_stem, train
-from mace_gaunt.cli.values import parse_value
-from mace_gaunt.errors import UserError
+if TYPE_CHECKING:
+    from mace_gaunt.cli.request import Request
 
-SUMMARY = "sweep.csv"
-ERROR = "error.txt"
-TETRIS = "tetris.json"
+HELP = """\
+usage: mace-gaunt sweep [file.yaml] run=NAME [space=CHOICE_OR_FILE] [trials=N] [key=value ...]
+
+Optuna draws settings from a search space and trains with them, trial by trial, towards the smallest validation error.
+All other keys are those of `mace-gaunt train` and hold for every trial. Needs: pip install 'mace-gaunt[sweep]'.
+
+keys:
+  space       choice of configs/space, or a yaml file: learning (rate, loss weights, averaging, batch size), model
+              (tensor product, sizes) (learning)
+  trials      trainings in all; with resume=auto those already done count (20)
+  objective   column of a run's report/metrics.csv, on the validation frames (forces_rmse_meV_A)
+  prune       stop a trial whose errors are worse than the median of the others at the same epoch (true)
+  run         the sweep lives in runs/<run>/: trials in 0/, 1/, ..., sweep.csv, study.log
+  resume      auto continues; several processes may work on one sweep, each with resume=auto (never)
+
+A space is a yaml file of keys, each with a list of values or bounds:
+
+  optimizer.lr: {low: 0.001, high: 0.03, log: true}
+  model.num_channels: [32, 64]
+
+examples:
+  mace-gaunt sweep data=3bpa_xtb tensor_product=gaunt max_epochs=20 run=rates trials=10
+  mace-gaunt sweep data=3bpa space=model trials=50 max_epochs=50 run=sizes resume=auto"""
+
+DEFAULTS: dict[str, Any] = {"space": "learning", "trials": 20, "objective": "forces_rmse_meV_A", "prune": True}
+BOUNDS = {"low", "high", "log", "step"}
 
 
-def run_sweep(arguments: Arguments) -> int:
-    """Train every combination; job n lives in runs/<run>/<n>, and sweep.csv compares them.
+@dataclass(frozen=True)
+class Parameter:
+    """One key of a search space: values to choose from, or bounds.
+
+    Attributes:
+        key: Dotted key, or a group such as "tensor_product".
+        values: Choices; empty where there are bounds.
+        low: Lower bound.
+        high: Upper bound, included.
+        log: Whether to draw the logarithm evenly.
+        step: Distance of the values that are drawn; None draws all between.
+    """
+
+    key: str
+    values: tuple[Any, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    step: float | None = None
+
+    def draw(self, trial: Any) -> Any:
+        """A value for an Optuna trial."""
+        if self.values:
+            # Optuna's choices are plain values; lists and dicts travel as text.
+            return json.loads(trial.suggest_categorical(self.key, [json.dumps(value) for value in self.values]))
+        if all(isinstance(bound, int) for bound in (self.low, self.high)) and self.step in (None, int(self.step or 1)):
+            return trial.suggest_int(self.key, self.low, self.high, log=self.log, step=int(self.step or 1))
+        return trial.suggest_float(self.key, self.low, self.high, log=self.log, step=self.step)
+
+
+def help_text() -> str:
+    """What `mace-gaunt sweep --help` prints."""
+    return HELP
+
+
+def run(argv: list[str]) -> int:
+    """Run the verb.
 
     Args:
-        arguments: The command line of `train`.
+        argv: The words after the verb.
 
     Returns:
-        Exit status: 1 when a job failed.
+        Exit status: 1 when no trial succeeded.
 
     Raises:
-        UserError: If nothing has several values, a combination is wrong, or the folder is taken.
+        UserError: If a key or the search space is wrong, the folder is taken, or Optuna is not there.
     """
+    arguments = parse_arguments(argv)
+    settings, arguments = split_keys(arguments)
+    from mace_gaunt.cli.quiet import quiet
+    from mace_gaunt.cli.request import read_request
+    from mace_gaunt.cli.study import run_study
+
     quiet()
     request = read_request("train", arguments)
-    if not request.sweeps:
-        raise UserError("--multirun needs a key with several values, such as tensor_product=gaunt,clebsch_gordan.")
-    if "--print-config" in arguments.flags:
-        raise UserError("--print-config shows one configuration: leave --multirun out and choose one value per key.")
-    first = check_jobs(request)
-    if "--validate-only" in arguments.flags:
-        train(first, validate_only=True)
-        return 0
-    folder = name_folder(first.config.run, default_stem(first))
-    check_free(folder, first.config.overwrite or first.config.resume != "never", "never")
-    launch(request, folder)
-    return summarize(folder)
+    if request.sweeps or arguments.flags:
+        found = request.sweeps[0].removeprefix("++") if request.sweeps else sorted(arguments.flags)[0]
+        raise UserError(f"'sweep' cannot do with {found}: values to choose from belong into the space.")
+    return run_study(request, read_space(settings["space"], request), settings)
 
 
-def check_jobs(request: Request) -> Composed:
-    """Compose every combination, so that a mistake stops the sweep before its first job.
+def split_keys(arguments: Arguments) -> tuple[dict[str, Any], Arguments]:
+    """The keys of the sweep itself, and the command line of every training.
 
     Args:
-        request: The sorted request.
+        arguments: The sorted command line.
 
     Returns:
-        The first job.
+        Keys of DEFAULTS, complete and checked; the rest.
 
     Raises:
-        UserError: At the first wrong combination.
+        UserError: If a value is of the wrong kind.
     """
-    parser = OverridesParser.create()
-    values = []
-    for text in request.sweeps:
-        override = parser.parse_override(text)
-        if not override.is_discrete_sweep():
-            raise UserError(f"{text.removeprefix('++')}: only values with commas, choice() and range() can be swept.")
-        values.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
-    jobs = [compose(one_job(request, list(combination))) for combination in itertools.product(*values)]
-    return jobs[0]
+    from dataclasses import replace
+
+    from mace_gaunt.cli.values import parse_value
+
+    given = {key: parse_value(text) for key, text in arguments.pairs if key in DEFAULTS}
+    settings = DEFAULTS | given
+    if isinstance(settings["trials"], bool) or not isinstance(settings["trials"], int) or settings["trials"] < 1:
+        raise UserError(f"trials is a number of trainings, not {settings['trials']}.")
+    if not isinstance(settings["prune"], bool):
+        raise UserError(f"prune is true or false, not {settings['prune']}.")
+    return settings, replace(arguments, pairs=[pair for pair in arguments.pairs if pair[0] not in DEFAULTS])
 
 
-def one_job(request: Request, chosen: list[str]) -> Request:
-    """The request of one combination.
+def read_space(space: Any, request: "Request") -> list[Parameter]:
+    """The search space of a choice or a file.
 
     Args:
-        request: The request of the sweep.
-        chosen: One override for each of its sweeps.
-    """
-    job = replace(request, sweeps=[], choices=dict(request.choices), body=deepcopy(request.body))
-    for text in chosen:
-        key, _, value = text.partition("=")
-        if key.startswith("++"):
-            set_nested(job.body, key[2:], parse_value(value))
-        else:
-            job.choices[key] = parse_value(value)
-    return job
+        space: A choice of the group `space`, or a yaml file.
+        request: What is trained; a key that it sets is taken out of the space.
 
-
-def launch(request: Request, folder: Path) -> None:
-    """Run the jobs through Hydra.
-
-    Args:
-        request: The request of the sweep.
-        folder: Folder of the jobs.
+    Returns:
+        At least one parameter.
 
     Raises:
-        UserError: If Hydra refuses the sweep.
+        UserError: If there is no such file, or an entry is neither values nor bounds.
     """
-    register(request)
-    settings = [
-        f"hydra.sweep.dir='{folder}'",
-        "hydra.sweep.subdir=${hydra.job.num}",
-        "hydra.output_subdir=null",
-        "hydra/job_logging=none",
-        "hydra/hydra_logging=none",
-    ]
-    setbase("1.3")
-    hydra = Hydra.create_main_hydra2("mace-gaunt", create_config_search_path(str(request.folders[0])))
-    try:
-        hydra.multirun(
-            config_name=JOB,
-            task_function=Job(request, folder),
-            overrides=[*overrides(request), *request.sweeps, *settings],
-            with_log_configuration=False,
+    from mace_gaunt.cli.aliases import expand
+    from mace_gaunt.cli.choices import check_choice
+    from mace_gaunt.cli.request import leaves, load_yaml
+
+    path = Path(str(space)).expanduser()
+    if not path.is_file():
+        check_choice("space", space, request.folders)
+        path = next(folder / "space" / f"{space}.yaml" for folder in reversed(request.folders)
+                    if (folder / "space" / f"{space}.yaml").is_file())  # fmt: skip
+    fixed = {*request.choices, *(key for key, _ in leaves(request.body))}
+    parameters = []
+    for key, entry in load_yaml(path).items():
+        full = key if key in request.known.groups else ",".join(expand(key, None, request.known))
+        parameters.append(read_parameter(full, entry, path))
+    left = [parameter for parameter in parameters if parameter.key not in fixed]
+    if not left:
+        raise UserError(f"nothing is left to search: the command line sets all keys of {path}.")
+    return left
+
+
+def read_parameter(key: str, entry: Any, path: Path) -> Parameter:
+    """One entry of a space.
+
+    Args:
+        key: Its key.
+        entry: A list of values, or a dict of bounds.
+        path: Its file, for messages.
+
+    Raises:
+        UserError: If it is neither, or the bounds are impossible.
+    """
+    where = f"{path}, {key}"
+    if isinstance(entry, list) and entry:
+        return Parameter(key, values=tuple(entry))
+    if not isinstance(entry, dict) or not {"low", "high"} <= entry.keys():
+        raise UserError(f"{where}: expected a list of values, or {{low: ..., high: ...}} with log or step.")
+    for name in entry:
+        if name not in BOUNDS:
+            raise UserError(f"{where}: no '{name}'.{nearest(str(name), BOUNDS)}")
+    low, high = entry["low"], entry["high"]
+    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in (low, high))
+    if not numbers or not low < high or (entry.get("log") and low <= 0):
+        raise UserError(
+            f"{where}: low {low} and high {high} are no bounds{' of a logarithm' * bool(entry.get('log'))}."
         )
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(explain(error)) from error
-    finally:
-        GlobalHydra.instance().clear()
-
-
-class Job:
-    """One training of a sweep; an object, so that launchers can send it to other processes."""
-
-    def __init__(self, request: Request, folder: Path) -> None:
-        self.request, self.folder = request, folder
-
-    def __call__(self, config: DictConfig) -> float:
-        """Train what the sweeper composed.
-
-        Returns:
-            The best validation loss, for sweepers that optimise; infinite for a failed job.
-        """
-        hydra = HydraConfig.get()
-        folder = self.folder / str(hydra.job.num)
-        words = [str(word).removeprefix("++") for word in hydra.overrides.task]
-        swept = {text.removeprefix("++").partition("=")[0] for text in self.request.sweeps}
-        chosen = " ".join(word for word in words if word.partition("=")[0] in swept)
-        print(f"\njob {hydra.job.num}: {chosen}", flush=True)
-        config = config.copy()
-        try:
-            composed = finish(config, hydra.runtime.choices, self.request)
-            config.run = f"./{folder}" if not folder.is_absolute() else str(folder)
-            loss = train(composed)
-        except Exception as error:
-            report_error(error)
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / ERROR).write_text(f"{type(error).__name__}: {error}\n")
-            return float("inf")
-        (folder / ERROR).unlink(missing_ok=True)
-        (folder / "overrides.txt").write_text(chosen + "\n")
-        return float("nan") if loss is None else loss
-
-
-def summarize(folder: Path) -> int:
-    """Compare the jobs: a table on the terminal and sweep.csv.
-
-    Args:
-        folder: Folder of the jobs.
-
-    Returns:
-        1 when a job failed, else 0.
-    """
-    jobs = sorted((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
-    rows = [_row(job) for job in jobs]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with (folder / SUMMARY).open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    failed = [row["job"] for row in rows if "error" in row]
-    print(f"\n{len(rows)} jobs in {folder}; compared in {folder / SUMMARY}")
-    for row in rows:
-        print(f"  {row['job']:>3}  {row.get('overrides', '')}  {row.get('error') or _errors(row)}")
-    return 1 if failed else 0
-
-
-def _errors(row: dict[str, Any]) -> str:
-    """Validation errors in words; cells are empty where there are no labels. Of the Tetris task what was learned."""
-    if "pieces_right" in row:
-        apart = "told apart" if row["chiral_pair_separated"] else "not told apart"
-        return f"{row['pieces_right']} of 8 pieces named right, mirror images {apart}"
-    names = {"E": ("energy_rmse_meV", "meV"), "F": ("forces_rmse_meV_A", "meV/Å")}
-    words = [f"{name} {float(row[key]):.1f} {unit}" for name, (key, unit) in names.items() if row.get(key)]
-    return f"validation RMSE {'  '.join(words)}"
-
-
-def _row(job: Path) -> dict[str, Any]:
-    """Job number, its overrides, and its errors on the validation frames or in the Tetris task, or why it failed."""
-    if (job / ERROR).is_file():
-        return {"job": job.name, "error": (job / ERROR).read_text().strip()}
-    if (job / TETRIS).is_file():
-        learned = json.loads((job / TETRIS).read_text())
-        return {"job": job.name, "overrides": (job / "overrides.txt").read_text().strip(), **learned}
-    with (job / "report" / "metrics.csv").open(newline="") as file:
-        valid = next(row for row in csv.DictReader(file) if row["split"] == "valid")
-    return {"job": job.name, "overrides": (job / "overrides.txt").read_text().strip(), **valid}
+    if entry.get("log") and entry.get("step"):
+        raise UserError(f"{where}: log and step exclude each other.")
+    return Parameter(key, low=low, high=high, log=bool(entry.get("log")), step=entry.get("step"))

@@ -7,6 +7,9 @@ from mace_gaunt.cli.arguments import parse_arguments
 from mace_gaunt.cli.help import choices_table, flags_table, keys_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lightning import Callback
     from omegaconf import DictConfig
 
     from mace_gaunt.cli.compose import Composed
@@ -70,9 +73,9 @@ def run(argv: list[str]) -> int:
     """
     arguments = parse_arguments(argv)
     if "--multirun" in arguments.flags:
-        from mace_gaunt.cli.sweep import run_sweep
+        from mace_gaunt.cli.multirun import run_multirun
 
-        return run_sweep(arguments)
+        return run_multirun(arguments)
     from mace_gaunt.cli.compose import complete_text, compose
     from mace_gaunt.cli.quiet import quiet
     from mace_gaunt.cli.request import read_request
@@ -91,12 +94,13 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def train(composed: "Composed", validate_only: bool = False) -> float | None:
+def train(composed: "Composed", validate_only: bool = False, callbacks: "Sequence[Callback]" = ()) -> float | None:
     """Train what a configuration describes.
 
     Args:
         composed: The checked configuration.
         validate_only: Whether to stop before the run folder is made.
+        callbacks: Beside those of the configuration.
 
     Returns:
         The best validation loss, None when nothing was trained.
@@ -126,7 +130,7 @@ def train(composed: "Composed", validate_only: bool = False) -> float | None:
     fill_from_data(config, data.statistics)
     module = build_module(config)
     check_resumable(config, folder, composed.request.known)
-    trainer = build_trainer(config, folder)
+    trainer = build_trainer(config, folder, callbacks)
     choices = choose_kernels(config, data, module, folder, trainer)
     if rank() > 0:
         # One of the further processes of a training on several devices: it computes, and neither writes nor prints.

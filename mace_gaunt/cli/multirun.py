@@ -1,0 +1,212 @@
+"""`--multirun`: every combination of comma-separated values, through Hydra's sweeper and launchers."""
+
+import csv
+import itertools
+import json
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.version import setbase
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from mace_gaunt.cli.arguments import Arguments
+from mace_gaunt.cli.compose import JOB, Composed, compose, explain, finish, overrides, register
+from mace_gaunt.cli.main import report_error
+from mace_gaunt.cli.quiet import quiet
+from mace_gaunt.cli.request import Request, read_request, set_nested
+from mace_gaunt.cli.run_folder import check_free, name_folder
+from mace_gaunt.cli.train import default_stem, train
+from mace_gaunt.cli.values import parse_value
+from mace_gaunt.errors import UserError
+
+SUMMARY = "sweep.csv"
+ERROR = "error.txt"
+TETRIS = "tetris.json"
+
+
+def run_multirun(arguments: Arguments) -> int:
+    """Train every combination; job n lives in runs/<run>/<n>, and sweep.csv compares them.
+
+    Args:
+        arguments: The command line of `train`.
+
+    Returns:
+        Exit status: 1 when a job failed.
+
+    Raises:
+        UserError: If nothing has several values, a combination is wrong, or the folder is taken.
+    """
+    quiet()
+    request = read_request("train", arguments)
+    if not request.sweeps:
+        raise UserError("--multirun needs a key with several values, such as tensor_product=gaunt,clebsch_gordan.")
+    if "--print-config" in arguments.flags:
+        raise UserError("--print-config shows one configuration: leave --multirun out and choose one value per key.")
+    first = check_jobs(request)
+    if "--validate-only" in arguments.flags:
+        train(first, validate_only=True)
+        return 0
+    folder = name_folder(first.config.run, default_stem(first))
+    check_free(folder, first.config.overwrite or first.config.resume != "never", "never")
+    launch(request, folder)
+    return summarize(folder)
+
+
+def check_jobs(request: Request) -> Composed:
+    """Compose every combination, so that a mistake stops the sweep before its first job.
+
+    Args:
+        request: The sorted request.
+
+    Returns:
+        The first job.
+
+    Raises:
+        UserError: At the first wrong combination.
+    """
+    parser = OverridesParser.create()
+    values = []
+    for text in request.sweeps:
+        override = parser.parse_override(text)
+        if not override.is_discrete_sweep():
+            raise UserError(f"{text.removeprefix('++')}: only values with commas, choice() and range() can be swept.")
+        values.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
+    jobs = [compose(one_job(request, list(combination))) for combination in itertools.product(*values)]
+    return jobs[0]
+
+
+def one_job(request: Request, chosen: list[str]) -> Request:
+    """The request of one combination.
+
+    Args:
+        request: The request of the sweep.
+        chosen: One override for each of its sweeps.
+    """
+    job = replace(request, sweeps=[], choices=dict(request.choices), body=deepcopy(request.body))
+    for text in chosen:
+        key, _, value = text.partition("=")
+        if key.startswith("++"):
+            set_nested(job.body, key[2:], parse_value(value))
+        else:
+            job.choices[key] = parse_value(value)
+    return job
+
+
+def launch(request: Request, folder: Path) -> None:
+    """Run the jobs through Hydra.
+
+    Args:
+        request: The request of the sweep.
+        folder: Folder of the jobs.
+
+    Raises:
+        UserError: If Hydra refuses the sweep.
+    """
+    register(request)
+    settings = [
+        f"hydra.sweep.dir='{folder}'",
+        "hydra.sweep.subdir=${hydra.job.num}",
+        "hydra.output_subdir=null",
+        "hydra/job_logging=none",
+        "hydra/hydra_logging=none",
+    ]
+    setbase("1.3")
+    hydra = Hydra.create_main_hydra2("mace-gaunt", create_config_search_path(str(request.folders[0])))
+    try:
+        hydra.multirun(
+            config_name=JOB,
+            task_function=Job(request, folder),
+            overrides=[*overrides(request), *request.sweeps, *settings],
+            with_log_configuration=False,
+        )
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error)) from error
+    finally:
+        GlobalHydra.instance().clear()
+
+
+class Job:
+    """One training of a sweep; an object, so that launchers can send it to other processes."""
+
+    def __init__(self, request: Request, folder: Path) -> None:
+        self.request, self.folder = request, folder
+
+    def __call__(self, config: DictConfig) -> float:
+        """Train what the sweeper composed.
+
+        Returns:
+            The best validation loss, for sweepers that optimise; infinite for a failed job.
+        """
+        hydra = HydraConfig.get()
+        folder = self.folder / str(hydra.job.num)
+        words = [str(word).removeprefix("++") for word in hydra.overrides.task]
+        swept = {text.removeprefix("++").partition("=")[0] for text in self.request.sweeps}
+        chosen = " ".join(word for word in words if word.partition("=")[0] in swept)
+        print(f"\njob {hydra.job.num}: {chosen}", flush=True)
+        config = config.copy()
+        try:
+            composed = finish(config, hydra.runtime.choices, self.request)
+            config.run = f"./{folder}" if not folder.is_absolute() else str(folder)
+            loss = train(composed)
+        except Exception as error:
+            report_error(error)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / ERROR).write_text(f"{type(error).__name__}: {error}\n")
+            return float("inf")
+        (folder / ERROR).unlink(missing_ok=True)
+        (folder / "overrides.txt").write_text(chosen + "\n")
+        return float("nan") if loss is None else loss
+
+
+def summarize(folder: Path) -> int:
+    """Compare the jobs: a table on the terminal and sweep.csv.
+
+    Args:
+        folder: Folder of the jobs.
+
+    Returns:
+        1 when a job failed, else 0.
+    """
+    jobs = sorted((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+    rows = [_row(job) for job in jobs]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with (folder / SUMMARY).open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    failed = [row["job"] for row in rows if "error" in row]
+    print(f"\n{len(rows)} jobs in {folder}; compared in {folder / SUMMARY}")
+    for row in rows:
+        print(f"  {row['job']:>3}  {row.get('overrides', '')}  {row.get('error') or _errors(row)}")
+    return 1 if failed else 0
+
+
+def _errors(row: dict[str, Any]) -> str:
+    """Validation errors in words; cells are empty where there are no labels. Of the Tetris task what was learned."""
+    if "pieces_right" in row:
+        apart = "told apart" if row["chiral_pair_separated"] else "not told apart"
+        return f"{row['pieces_right']} of 8 pieces named right, mirror images {apart}"
+    names = {"E": ("energy_rmse_meV", "meV"), "F": ("forces_rmse_meV_A", "meV/Å")}
+    words = [f"{name} {float(row[key]):.1f} {unit}" for name, (key, unit) in names.items() if row.get(key)]
+    return f"validation RMSE {'  '.join(words)}"
+
+
+def _row(job: Path) -> dict[str, Any]:
+    """Job number, its overrides, and its errors on the validation frames or in the Tetris task, or why it failed."""
+    if (job / ERROR).is_file():
+        return {"job": job.name, "error": (job / ERROR).read_text().strip()}
+    if (job / TETRIS).is_file():
+        learned = json.loads((job / TETRIS).read_text())
+        return {"job": job.name, "overrides": (job / "overrides.txt").read_text().strip(), **learned}
+    with (job / "report" / "metrics.csv").open(newline="") as file:
+        valid = next(row for row in csv.DictReader(file) if row["split"] == "valid")
+    return {"job": job.name, "overrides": (job / "overrides.txt").read_text().strip(), **valid}
