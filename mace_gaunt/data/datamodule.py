@@ -5,12 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ase
 import lightning
 from torch.utils.data import DataLoader
 
 from mace_gaunt.data.atomic_data import AtomicData, check_weight
 from mace_gaunt.data.collate import collate
-from mace_gaunt.data.graphs import GraphBuilder
+from mace_gaunt.data.graphs import FORCES_MASKS, ForcesMask, GraphBuilder, mask_forces
 from mace_gaunt.data.label_table import FileLabels, check_test_labels, count_labels, format_table, require
 from mace_gaunt.data.labels import LabelKeys
 from mace_gaunt.data.readers import Frames, bare_stem, check_exists, read_frames, split_slice
@@ -19,7 +20,7 @@ from mace_gaunt.data.sampler import EpochBatchSampler, check_bounds
 from mace_gaunt.data.splitting import Split
 from mace_gaunt.data.statistics import Statistics, check_overrides
 from mace_gaunt.data.training_set import TrainingFiles, TrainingSet, assemble
-from mace_gaunt.errors import UserError
+from mace_gaunt.errors import UserError, nearest
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class AtomsDataModule(lightning.LightningDataModule):
         cache_dir: str | Path | None = None,
         statistics: Mapping[str, Any] | None = None,
         max_train_frames: int | None = None,
+        forces_mask: ForcesMask = "all",
     ) -> None:
         """Keep the settings; no file is touched.
 
@@ -90,6 +92,7 @@ class AtomsDataModule(lightning.LightningDataModule):
             cache_dir: Folder to keep statistics in, by the hash of all they depend on; None keeps none.
             statistics: Values to use instead of computed ones, by the names of `Statistics`.
             max_train_frames: Train on a random subset of this size, the same for the same seed.
+            forces_mask: "free" leaves the forces of fixed atoms out of loss and metrics, "all" counts them.
 
         Raises:
             UserError: If a setting is out of range.
@@ -111,9 +114,12 @@ class AtomsDataModule(lightning.LightningDataModule):
         weights = dict(config_type_weights or {})
         self.config_type_weights = {n: check_weight(w, f"config_type_weights.{n}") for n, w in weights.items()}
         self.require_forces = require_forces
+        if forces_mask not in FORCES_MASKS:
+            raise UserError(f"forces_mask={forces_mask} is not possible.{nearest(str(forces_mask), FORCES_MASKS)}")
+        self.forces_mask = forces_mask
         self.overrides = check_overrides(statistics)
         self.file_hashes: dict[str, str] = {}
-        self._graphs = GraphBuilder(r_max, self.keys, self.config_type_weights)
+        self._graphs = GraphBuilder(r_max, self.keys, self.config_type_weights, self.finish_frame)
         self._labels: dict[str, FileLabels] = {}
         self._training: TrainingSet | None = None
         self._test: dict[str, list[AtomicData]] | None = None
@@ -171,6 +177,15 @@ class AtomsDataModule(lightning.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         return self._loader(self.valid_frames, self.valid_batch_size, shuffle=False)
+
+    def finish_frame(self, atoms: ase.Atoms, graph: AtomicData) -> None:
+        """Change the labels of a frame as the data set has it; data sets with rules of their own extend this.
+
+        Args:
+            atoms: The structure.
+            graph: Its graph, changed in place.
+        """
+        mask_forces(graph, self.forces_mask)
 
     def resolve(self, files: Files | None) -> dict[str, str | Path]:
         """Name -> file of what the user wrote; a data set with names of its own overrides this.

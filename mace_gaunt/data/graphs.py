@@ -1,8 +1,12 @@
 """Frames of files -> graphs, each built once."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
+
+import ase
+import torch
 
 from mace_gaunt.data.atomic_data import AtomicData, node_types
 from mace_gaunt.data.labels import LabelKeys
@@ -11,21 +15,44 @@ from mace_gaunt.errors import UserError
 
 log = logging.getLogger(__name__)
 
+ForcesMask = Literal["all", "free"]
+FORCES_MASKS = ("all", "free")
+Finish = Callable[[ase.Atoms, AtomicData], None]
+
+
+def mask_forces(graph: AtomicData, forces_mask: ForcesMask) -> None:
+    """Take the labels of forces away from atoms that do not count.
+
+    Args:
+        graph: Changed in place.
+        forces_mask: "free" makes the forces of fixed atoms NaN, which losses and metrics leave out; "all" keeps them.
+    """
+    if forces_mask == "free":
+        graph.forces[graph.fixed] = torch.nan
+
 
 class GraphBuilder:
     """Builds the graphs of one data module and keeps them, so that overlapping slices of a file share theirs."""
 
-    def __init__(self, r_max: float, keys: LabelKeys, weights: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        r_max: float,
+        keys: LabelKeys,
+        weights: Mapping[str, float] | None = None,
+        finish: Finish | None = None,
+    ) -> None:
         """Start with none.
 
         Args:
             r_max: Cutoff radius (Å).
             keys: Where the labels are.
             weights: Weight of each config_type in the loss.
+            finish: Changes every graph in place when it has been built from its structure.
         """
         self.r_max = r_max
         self.keys = keys
         self.weights = dict(weights or {})
+        self.finish = finish
         self._built: dict[tuple[Path, int], AtomicData] = {}
 
     def build(self, frames: Frames, atomic_numbers: Sequence[int]) -> list[AtomicData]:
@@ -44,9 +71,10 @@ class GraphBuilder:
         for atoms, index in zip(frames.atoms, frames.indices, strict=True):
             try:
                 if (frames.path, index) not in self._built:
-                    self._built[frames.path, index] = AtomicData.from_atoms(
-                        atoms, self.r_max, atomic_numbers, self.keys, self.weights, index
-                    )
+                    graph = AtomicData.from_atoms(atoms, self.r_max, atomic_numbers, self.keys, self.weights, index)
+                    if self.finish is not None:
+                        self.finish(atoms, graph)
+                    self._built[frames.path, index] = graph
                 self._built[frames.path, index].node_types = node_types(atoms.numbers, atomic_numbers)
             except UserError as error:
                 raise UserError(f"{frames.path}, frame {index}: {error}") from error

@@ -4,9 +4,11 @@ import hashlib
 from dataclasses import asdict
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
 import torch
+from ase.constraints import FixAtoms
 from omegaconf import OmegaConf
 from waters import E0S, make_atom, make_water
 
@@ -239,3 +241,20 @@ def test_real_energy_only_and_mixed_sizes(shared_data):
     assert module.statistics.atomic_numbers == [1, 6, 8]
     assert module.test_frames["dimers"][0].num_nodes == 2
     assert -10 < module.statistics.shift < 0
+
+
+def test_forces_of_fixed_atoms_can_be_left_out(tmp_path):
+    frames = [make_water(i) for i in range(6)]
+    for atoms in frames:
+        atoms.set_constraint(FixAtoms([0]))
+    ase.io.write(tmp_path / "slabs.xyz", frames)
+    settings = {"train_file": tmp_path / "slabs.xyz", "valid_size": 1, "E0s": {"H": 0.0, "O": 0.0}}
+    everything = AtomsDataModule(3.0, **settings)
+    free = AtomsDataModule(3.0, forces_mask="free", **settings)
+    for frame, masked in zip(everything.train_frames, free.train_frames, strict=True):
+        assert frame.fixed.tolist() == [True, False, False] and bool(frame.forces.isfinite().all())
+        assert bool(masked.forces[0].isnan().all()) and torch.equal(masked.forces[1:], frame.forces[1:])
+    forces = torch.cat([frame.forces[1:] for frame in everything.train_frames])
+    assert free.statistics.scale == pytest.approx(float(forces.square().mean().sqrt()))
+    with pytest.raises(UserError, match="Did you mean 'free'"):
+        AtomsDataModule(3.0, forces_mask="fre")
