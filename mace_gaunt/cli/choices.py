@@ -4,6 +4,8 @@ from pathlib import Path
 
 from mace_gaunt.errors import UserError, nearest
 
+# Folders of the configs that are no groups: search spaces are read by `mace-gaunt sweep` alone.
+NO_GROUPS = {"space"}
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -25,7 +27,8 @@ def list_groups(folders: list[Path]) -> set[str]:
     Args:
         folders: Config folders, ours and the user's.
     """
-    return {path.name for folder in folders for path in folder.iterdir() if path.is_dir() and any(path.glob("*.yaml"))}
+    paths = [path for folder in folders for path in folder.iterdir() if path.is_dir() and any(path.glob("*.yaml"))]
+    return {path.name for path in paths} - NO_GROUPS
 
 
 def list_choices(group: str, folders: list[Path]) -> list[str]:

@@ -236,6 +236,7 @@ def choose_kernels(
         What was measured, by product.
     """
     from mace_gaunt.cli.record import read_record
+    from mace_gaunt.data.stored_set import atoms_of, edges_of
     from mace_gaunt.model.kernels import restore_kernels, select_kernels, use_kernels, use_kernels_for_compiling
     from mace_gaunt.training.compilation import check_choice, reason_not_to_compile
 
@@ -253,7 +254,7 @@ def choose_kernels(
         return {}
     frames = data.train_frames
     share = max(1, round(len(frames) / batches))
-    sizes = [sum(frame.node_types.shape[0] for frame in frames), sum(frame.num_edges for frame in frames)]
+    sizes = [int(atoms_of(frames).sum()), int(edges_of(frames).sum())]
     n_nodes, n_edges = (max(1, size * share // len(frames)) for size in sizes)
     return select_kernels(module.model, n_nodes, n_edges, training=True)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
@@ -29,21 +30,26 @@ def collate(frames: Sequence[AtomicData]) -> Batch:
     batch = Batch(_base_cls=AtomicData)
     sizes = [int(frame.num_nodes) for frame in frames]
     first = [0, *accumulate(sizes)]
-    slices: dict[str, Any] = {}
-    offsets: dict[str, Any] = {}
     stores = [frame._store for frame in frames]
     out = batch._store
+    slices: dict[str, Tensor] = {}
+    offsets: dict[str, Tensor | None] = {}
+    # Most fields have as many rows as the frames have atoms, or one per frame: those share their starts.
+    starts: dict[tuple[int, ...], Tensor] = {}
     for field in stores[0]:
         if field == "num_nodes":
             continue
         values = [store[field] for store in stores]
         if field == "pair_index":
             values = [value + start for value, start in zip(values, first[:-1], strict=True)]
-        out[field], slices[field] = _join(frames[0], field, values)
+        out[field], lengths = _join(frames[0], field, values)
+        if lengths not in starts:
+            starts[lengths] = torch.tensor([0, *accumulate(lengths)])
+        slices[field] = starts[lengths]
         offsets[field] = torch.tensor(first[:-1]) if field == "pair_index" else None
     device = frames[0].positions.device
     out.num_nodes, out._num_nodes = first[-1], sizes
-    out.batch = torch.repeat_interleave(torch.arange(len(frames)), torch.tensor(sizes)).to(device)
+    out.batch = torch.from_numpy(np.repeat(np.arange(len(frames)), sizes)).to(device)
     out.ptr = torch.tensor(first, device=device)
     batch._num_graphs, batch._slice_dict, batch._inc_dict = len(frames), slices, offsets
     return batch
@@ -61,10 +67,9 @@ def empty_batch() -> Batch:
     return batch
 
 
-def _join(frame: AtomicData, field: str, values: list[Any]) -> tuple[Any, Any]:
-    """The joined field and where each member starts in it."""
+def _join(frame: AtomicData, field: str, values: list[Any]) -> tuple[Any, tuple[int, ...]]:
+    """The joined field and how long each member is in it."""
     if not isinstance(values[0], Tensor):
-        return values, torch.arange(len(values) + 1)
+        return values, (1,) * len(values)
     axis = frame.__cat_dim__(field, values[0])
-    starts = torch.tensor([0, *accumulate(value.shape[axis] for value in values)])
-    return torch.cat(values, dim=axis), starts
+    return torch.cat(values, dim=axis), tuple([value.shape[axis] for value in values])

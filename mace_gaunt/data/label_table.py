@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import ase
+
 from mace_gaunt.data.labels import QUANTITIES, LabelKeys, find, places
 from mace_gaunt.data.readers import Frames
 from mace_gaunt.errors import UserError
@@ -38,6 +40,36 @@ class FileLabels:
         return sum(self.used[quantity].values())
 
 
+class LabelCounter:
+    """Counts the labels of frames that come one after the other."""
+
+    def __init__(self, keys: LabelKeys) -> None:
+        """Start with none.
+
+        Args:
+            keys: Where the labels are looked for.
+        """
+        self.n_frames = 0
+        self._keys = keys
+        self._used: dict[str, Counter[str]] = {quantity: Counter() for quantity in QUANTITIES}
+        self._found: Counter[tuple[str, str]] = Counter()
+
+    def add(self, atoms: ase.Atoms) -> None:
+        """Count a frame."""
+        self.n_frames += 1
+        for place, values in places(atoms).items():
+            self._found.update((name, place) for name, value in values.items() if value is not None)
+        for quantity, counter in self._used.items():
+            counter.update(where for where, _ in find(atoms, self._keys, quantity)[:1])
+
+    def counts(self, name: str) -> FileLabels:
+        """The counts so far, under the name of the file."""
+        found = {
+            key: n for key, n in self._found.items() if key not in (("numbers", "arrays"), ("positions", "arrays"))
+        }
+        return FileLabels(name, self.n_frames, {q: dict(c) for q, c in self._used.items()}, found)
+
+
 def count_labels(frames: Frames, keys: LabelKeys) -> FileLabels:
     """Count the labels of a file.
 
@@ -48,16 +80,10 @@ def count_labels(frames: Frames, keys: LabelKeys) -> FileLabels:
     Returns:
         The counts.
     """
-    used: dict[str, Counter[str]] = {quantity: Counter() for quantity in QUANTITIES}
-    found: Counter[tuple[str, str]] = Counter()
+    counter = LabelCounter(keys)
     for atoms in frames.atoms:
-        for place, values in places(atoms).items():
-            found.update((name, place) for name, value in values.items() if value is not None)
-        for quantity, counter in used.items():
-            counter.update(where for where, _ in find(atoms, keys, quantity)[:1])
-    for name in ("numbers", "positions"):
-        found.pop((name, "arrays"), None)
-    return FileLabels(frames.name, len(frames), {q: dict(c) for q, c in used.items()}, dict(found))
+        counter.add(atoms)
+    return counter.counts(frames.name)
 
 
 def require(labels: FileLabels, keys: LabelKeys, quantities: Iterable[str]) -> None:

@@ -1,36 +1,42 @@
-"""Files of structures: extxyz (also .gz, .xz), ASE databases and trajectories, and slices of them."""
+"""Files of structures in memory: any format of `sources`, a folder of files, and slices of them."""
 
-import gzip
 import hashlib
-import io
-import lzma
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ase
-import ase.db
-from ase.io.extxyz import read_extxyz
-from ase.io.trajectory import Trajectory
 
+from mace_gaunt.data.sources.contract import BadRecord, Source
+from mace_gaunt.data.sources.discovery import check_kind, find_sources
+from mace_gaunt.data.sources.names import COMPRESSORS, bare_stem, bare_suffix
 from mace_gaunt.errors import UserError, nearest
 
-COMPRESSION: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".xz": lzma.decompress}
+__all__ = [
+    "COMPRESSION",
+    "Frames",
+    "bare_stem",
+    "bare_suffix",
+    "check_exists",
+    "read_frames",
+    "split_slice",
+]
+
+COMPRESSION: dict[str, Callable[[bytes], bytes]] = {suffix: module.decompress for suffix, module in COMPRESSORS.items()}
 SLICE = re.compile(r"(?P<file>.+)\[(?P<slice>-?\d*:?-?\d*(?::-?\d*)?)\]")
 
 
 @dataclass(frozen=True)
 class Frames:
-    """The structures of one file, or of a slice of it.
+    """The structures of one file, of the files of a folder, or of a slice of them.
 
     Attributes:
         name: What the file was called by the user, for messages.
-        path: The file.
+        path: The file, or the folder.
         atoms: The structures.
-        indices: Position of each in the file, from 0.
-        sha256: Of the file as it lies there (compressed or not).
+        indices: Position of each in the file, or in all files of the folder one after the other, from 0.
+        sha256: Of the file as it lies there (compressed or not); of several, of the list of their names and checksums.
     """
 
     name: str
@@ -49,30 +55,33 @@ class Frames:
 
 
 def read_frames(expression: str | Path) -> Frames:
-    """Read a file of structures.
+    """Read a file of structures, or a folder of them.
 
     Labels stay where ASE puts them (an attached calculator for extxyz, .db and .traj); nothing is computed.
 
     Args:
-        expression: A file, or a file with a Python slice: "train.xyz.gz", "train_mixedT.xyz[334:]", "all.db[::10]".
+        expression: A file or folder, maybe with a Python slice: "train.xyz.gz", "train_mixedT.xyz[334:]",
+            "s2ef_train_200K/", "data.0000.lmdb[:1000]", "all.db[::10]".
 
     Returns:
         At least one frame.
 
     Raises:
-        UserError: If the file is missing, unreadable, empty or of an unknown kind, or the slice selects nothing.
+        UserError: If the file is missing, empty or of an unknown kind, a record of it (of the slice, where there is
+            one) cannot be read, or the slice selects nothing.
     """
     path, chosen = split_slice(expression)
     check_exists(path)
-    sha256, atoms = _read(path)
-    if not atoms:
-        raise UserError(f"no structures in {path}.")
-    indices = list(range(len(atoms)))
-    if chosen is not None:
-        indices = indices[chosen]
-        if not indices:
-            raise UserError(f"{expression} selects no frame; the file has {len(atoms)}.")
-    return Frames(str(expression), path, [atoms[i] for i in indices], indices, sha256)
+    sources = find_sources(path)
+    start, stop = _window(chosen)
+    atoms = _read(sources, start, stop)
+    indices = list(range(start + len(atoms)))[chosen or slice(None)]
+    if not indices:
+        n_records = sum(map(len, sources))
+        if not n_records:
+            raise UserError(f"no structures in {path}.")
+        raise UserError(f"{expression} selects no frame; the file has {n_records}.")
+    return Frames(str(expression), path, [atoms[i - start] for i in indices], indices, _checksum(sources, path))
 
 
 def split_slice(expression: str | Path) -> tuple[Path, slice | None]:
@@ -98,63 +107,51 @@ def check_exists(path: Path) -> None:
     Raises:
         UserError: Names the nearest file that exists, or the kinds of file that can be read.
     """
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; a file of structures is needed.")
     if not path.exists():
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         hint = nearest(path.name, beside) if beside else f" The folder {path.parent} does not exist or is empty."
         raise UserError(f"no file {path}.{hint}")
-    if bare_suffix(path) not in READERS:
-        known = ", ".join(READERS)
-        raise UserError(f"cannot tell what {path} is: known are {known}, the first two also as .gz and .xz.")
+    if not path.is_dir():
+        check_kind(path)
 
 
-def bare_suffix(path: Path) -> str:
-    """The suffix without that of the compression: ".xyz" for train.xyz.gz."""
-    return Path(path.stem).suffix if path.suffix in COMPRESSION else path.suffix
+def _window(chosen: slice | None) -> tuple[int, int | None]:
+    """What has to be read for a slice: its first record and the end, all where it counts from the end."""
+    if chosen is None or (chosen.step or 1) < 0 or any((bound or 0) < 0 for bound in (chosen.start, chosen.stop)):
+        return 0, None
+    return chosen.start or 0, chosen.stop
 
 
-def bare_stem(path: Path) -> str:
-    """The name without its suffixes: "train" for train.xyz.gz."""
-    return Path(path.stem).stem if path.suffix in COMPRESSION else path.stem
-
-
-def _read(path: Path) -> tuple[str, list[ase.Atoms]]:
-    """Checksum and structures of a whole file."""
+def _read(sources: Sequence[Source], start: int, stop: int | None) -> list[ase.Atoms]:
+    """The records from `start` to before `stop` of all sources one after the other."""
     atoms: list[ase.Atoms] = []
-    try:
-        content = path.read_bytes()
-        for frame in READERS[bare_suffix(path)](path, content):
-            atoms.append(frame)
-    except Exception as error:  # parsers raise whatever they stumble over
-        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise UserError(f"cannot read {path}, after {len(atoms)} good frames: {reason}") from error
-    return hashlib.sha256(content).hexdigest(), atoms
+    for record in _chain(sources, start, stop):
+        if isinstance(record, BadRecord):
+            raise UserError(f"cannot read {record} ({len(atoms)} good frames before it)")
+        atoms.append(record)
+    return atoms
 
 
-def _read_extxyz(path: Path, content: bytes) -> Iterator[ase.Atoms]:
-    # ase.io.read seeks back and forth in the file, which takes 20 times as long when it is compressed.
-    text = COMPRESSION.get(path.suffix, bytes)(content).decode()
-    return read_extxyz(io.StringIO(text, newline=None), slice(None))
+def _chain(sources: Sequence[Source], start: int, stop: int | None) -> Iterator[ase.Atoms | BadRecord]:
+    first = 0
+    for source in sources:
+        last = first + len(source) if len(sources) > 1 else None
+        if last is None or last > start:
+            yield from source.read(max(start - first, 0), None if stop is None else max(stop - first, 0))
+        if last is not None:
+            first = last
 
 
-def _read_db(path: Path, _: bytes) -> Iterator[ase.Atoms]:
-    with ase.db.connect(path) as database:
-        for row in database.select():
-            atoms = row.toatoms()
-            atoms.info.update(row.key_value_pairs)
-            atoms.info.update(row.data)
-            yield atoms
+def _checksum(sources: Sequence[Source], folder: Path) -> str:
+    """Of the one file that the sources have, or of the names and checksums of several."""
+    files = [file for source in sources for file in source.files]
+    sums = [_sha256(file) for file in files]
+    if len(files) == 1:
+        return sums[0]
+    names = [str(file.relative_to(folder)) if folder.is_dir() else file.name for file in files]
+    return hashlib.sha256("".join(f"{s}  {n}\n" for s, n in zip(sums, names, strict=True)).encode()).hexdigest()
 
 
-def _read_traj(path: Path, _: bytes) -> Iterator[ase.Atoms]:
-    with Trajectory(path) as trajectory:
-        yield from trajectory
-
-
-READERS: dict[str, Callable[[Path, bytes], Iterator[Any]]] = {
-    ".xyz": _read_extxyz,
-    ".extxyz": _read_extxyz,
-    ".db": _read_db,
-    ".traj": _read_traj,
-}
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -9,7 +9,7 @@ from ase.data import chemical_symbols
 from mace_gaunt.data.atomic_data import AtomicData, symbols
 from mace_gaunt.errors import UserError, nearest
 
-POLICIES = ("isolated", "regress")
+POLICIES = ("isolated", "regress", "zero")
 # Two energies of one isolated atom that differ by more (eV) come from two methods.
 SAME_ENERGY = 1e-4
 
@@ -25,7 +25,7 @@ def check_policy(policy: E0Policy) -> E0Policy:
     if isinstance(policy, Mapping) or policy in POLICIES:
         return policy
     hint = nearest(str(policy), POLICIES)
-    raise UserError(f"E0s is {policy!r}; it can be 'isolated', 'regress' or {{symbol: eV}}.{hint}")
+    raise UserError(f"E0s is {policy!r}; it can be 'isolated', 'regress', 'zero' or {{symbol: eV}}.{hint}")
 
 
 def is_isolated_atom(frame: AtomicData) -> bool:
@@ -63,7 +63,8 @@ def resolve_reference_energies(
 
     Args:
         policy: "isolated" takes the energies of isolated atoms; "regress" fits the energies of the frames by least
-            squares of their composition; {symbol: eV} gives them.
+            squares of their composition; "zero" is for energies that have no such part, as adsorption energies;
+            {symbol: eV} gives them.
         frames: Training frames, isolated atoms left out.
         atomic_numbers: The elements, sorted.
         isolated: Atomic number -> energy of the isolated atom (eV).
@@ -75,13 +76,27 @@ def resolve_reference_energies(
         UserError: If the policy does not exist or leaves an element without energy; names the element.
     """
     if isinstance(policy, Mapping):
-        return _given(policy, atomic_numbers)
-    if check_policy(policy) == "isolated":
+        return given_energies(policy, atomic_numbers)
+    if check_policy(policy) == "zero":
+        return [0.0] * len(atomic_numbers)
+    if policy == "isolated":
         return _isolated(isolated, atomic_numbers)
     return _regress(frames, atomic_numbers)
 
 
-def _given(energies: Mapping[str | int, float], atomic_numbers: Sequence[int]) -> list[float]:
+def given_energies(energies: Mapping[str | int, float], atomic_numbers: Sequence[int]) -> list[float]:
+    """E0 of each element from those that a user gave.
+
+    Args:
+        energies: Symbol or atomic number -> energy (eV).
+        atomic_numbers: The elements, sorted.
+
+    Returns:
+        One energy per element (eV).
+
+    Raises:
+        UserError: If a name is no element, a value is no number, or an element lacks its energy.
+    """
     by_number: dict[int, float] = {}
     for key, value in energies.items():
         number = number_of_symbol.get(str(key), int(key) if str(key).isdigit() else 0)
@@ -119,7 +134,7 @@ def _regress(frames: Sequence[AtomicData], atomic_numbers: Sequence[int]) -> lis
         raise UserError(
             f"E0s=regress cannot determine {symbols([atomic_numbers[i] for i in undetermined])}: the compositions of "
             f"the {len(labelled)} training frames with an energy do not tell them apart. Use E0s=isolated with "
-            "isolated atoms, or give E0s={symbol: eV}."
+            "isolated atoms, or give E0s={symbol: eV}, or E0s=zero for energies without a part per atom."
         )
     energies = np.array([frame.energy.item() for frame in labelled])
     return np.linalg.lstsq(counts, energies, rcond=None)[0].tolist()

@@ -56,20 +56,24 @@ class Split:
         Raises:
             UserError: If valid_size leaves no training frame.
         """
-        if len(frames) == 1:
+        train, valid = self.choose(len(frames))
+        return [frames[i] for i in train], [frames[i] for i in valid]
+
+    def choose(self, n_frames: int) -> tuple[np.ndarray, np.ndarray]:
+        """Which frames of a set are trained and which are validated on, in ascending order; see `apply`."""
+        if n_frames == 1:
             log.warning("there is one frame only: it is used for training and for validation")
-            return list(frames), list(frames)
-        n_valid = self.valid_size or max(1, round(self.valid_fraction * len(frames)))
-        if frames and n_valid >= len(frames):
-            raise UserError(f"{n_valid} validation frames leave nothing of {len(frames)} frames to train on.")
-        order = np.random.default_rng(self.seed).permutation(len(frames))
-        return self._pick(frames, order[n_valid:][: self.max_train_frames]), self._pick(frames, order[:n_valid])
+            return np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
+        n_valid = self.valid_size or max(1, round(self.valid_fraction * n_frames))
+        if n_frames and n_valid >= n_frames:
+            raise UserError(f"{n_valid} validation frames leave nothing of {n_frames} frames to train on.")
+        order = np.random.default_rng(self.seed).permutation(n_frames)
+        return np.sort(order[n_valid:][: self.max_train_frames]), np.sort(order[:n_valid])
 
     def limit(self, frames: Sequence[T]) -> list[T]:
         """At most max_train_frames of the frames, for a training set that is not split."""
-        order = np.random.default_rng(self.seed).permutation(len(frames))
-        return self._pick(frames, order[: self.max_train_frames])
+        return [frames[i] for i in self.choose_limited(len(frames))]
 
-    @staticmethod
-    def _pick(frames: Sequence[T], positions: np.ndarray) -> list[T]:
-        return [frames[i] for i in sorted(positions)]
+    def choose_limited(self, n_frames: int) -> np.ndarray:
+        """Which frames of a set are trained on when it is not split; see `limit`."""
+        return np.sort(np.random.default_rng(self.seed).permutation(n_frames)[: self.max_train_frames])

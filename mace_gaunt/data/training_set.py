@@ -46,8 +46,8 @@ class TrainingSet:
     """Statistics, training and validation frames."""
 
     statistics: Statistics
-    train: list[AtomicData]
-    valid: list[AtomicData]
+    train: Sequence[AtomicData]
+    valid: Sequence[AtomicData]
 
 
 def assemble(

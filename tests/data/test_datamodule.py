@@ -12,7 +12,9 @@ from ase.constraints import FixAtoms
 from omegaconf import OmegaConf
 from waters import E0S, make_atom, make_water
 
+from mace_gaunt.data import atomic_data
 from mace_gaunt.data.datamodule import AtomsDataModule, name_files
+from mace_gaunt.data.neighbors import neighbor_pairs
 from mace_gaunt.errors import UserError
 
 
@@ -82,6 +84,19 @@ def test_separate_files_and_names(write, water_file):
 def test_slices_share_their_graphs(water_file):
     module = AtomsDataModule(3.0, train_file=water_file, test_file={"all": water_file, "few": f"{water_file}[4:6]"})
     assert module.test_frames["few"][0] is module.test_frames["all"][4]
+
+
+def test_neighbours_are_found_once_per_frame(water_file, monkeypatch):
+    found = []
+    monkeypatch.setattr(atomic_data, "neighbor_pairs", lambda *args: found.append(args) or neighbor_pairs(*args))
+    tests = {"all": water_file, "few": f"{water_file}[4:6]"}
+    module = AtomsDataModule(3.0, train_file=water_file, test_file=tests, valid_size=4, batch_size=3)
+    module.setup()
+    for _ in range(3):
+        for loader in (module.train_dataloader(), module.val_dataloader(), module.train_dataloader()):
+            assert sum(batch.num_graphs for batch in loader) in (16, 4)
+        assert len(module.test_frames["all"]) == 22 and len(module.test_frames["few"]) == 2
+    assert len(found) == 22
 
 
 def test_names_of_files():

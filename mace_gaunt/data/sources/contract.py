@@ -57,6 +57,11 @@ class Source(ABC):
         """
         self.path = path
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that the records come from: the first is `path`."""
+        return (self.path,)
+
     @abstractmethod
     def __len__(self) -> int:
         """Number of records, bad ones included, counted without building them where the format allows."""

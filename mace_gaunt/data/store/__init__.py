@@ -1,0 +1,1 @@
+"""The project's own store of frames: sharded, checked, with neighbour lists (docs/data.md)."""
