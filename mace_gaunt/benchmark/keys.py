@@ -48,7 +48,7 @@ def read_pairs(pairs: Iterable[tuple[str, str]], keys: Mapping[str, Key], comman
 
 def describe(keys: Mapping[str, Key]) -> str:
     """One line per key, for the help."""
-    return "\n".join(f"  {name:14} {key.what}" for name, key in keys.items())
+    return "\n".join(f"  {name:16} {key.what}" for name, key in keys.items())
 
 
 def integers(least: int) -> Callable[[str], tuple[int, ...]]:

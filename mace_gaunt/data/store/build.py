@@ -110,7 +110,6 @@ def build(task: Task) -> Part:
         UserError: If a record is bad and not to be skipped, energies contradict their reference, or nothing can be
             written.
     """
-    torch.set_num_threads(1)
     gathered = gather(task)
     try:
         part = Part(gathered.content.write(task.folder, task.number), gathered.sums, gathered.bad)

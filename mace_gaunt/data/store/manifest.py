@@ -120,7 +120,7 @@ def read_manifest(folder: Path) -> Manifest:
         values = json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{folder} is no store: it has no {NAME}. `mace-gaunt data prepare` makes stores.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise UserError(f"{path} is not the manifest of a store.")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from slabs import make_slab
 
 from mace_gaunt.data.store.energies import (
     check_values,
@@ -13,8 +14,6 @@ from mace_gaunt.data.store.energies import (
 )
 from mace_gaunt.data.store.linear_sums import MAX_NUMBER
 from mace_gaunt.errors import UserError
-
-from .conftest import make_slab
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import ase.io
 import pytest
+from slabs import contents, make_slab
 
 from mace_gaunt.data.store import prepare as prepare_module
 from mace_gaunt.data.store.engines import open_engine
@@ -16,8 +17,6 @@ from mace_gaunt.data.store.prepare import prepare
 from mace_gaunt.data.store.request import Request
 from mace_gaunt.data.store.settings import check_r_max
 from mace_gaunt.errors import UserError
-
-from .conftest import contents, make_slab
 
 
 def test_one_process_works_in_order():

@@ -8,14 +8,13 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+from slabs import contents, make_slab
 
 from mace_gaunt.data.store import build, manifest, shard
 from mace_gaunt.data.store.folder import sole_writer
 from mace_gaunt.data.store.manifest import read_manifest
 from mace_gaunt.data.store.reader import Store
 from mace_gaunt.errors import UserError
-
-from .conftest import contents, make_slab
 
 
 class Cut(BaseException):
@@ -316,3 +315,22 @@ def test_counts_that_contradict_each_other(slabs, make, tmp_path):
         changed.write(tmp_path / "store")
         with pytest.raises(UserError, match="is damaged"):
             read_manifest(tmp_path / "store")
+
+
+def test_any_changed_byte_of_a_manifest_is_noticed_or_does_not_matter(slabs, make, tmp_path):
+    made = make(slabs, shard_size=5).manifest.to_json()
+    path = tmp_path / "store" / "manifest.json"
+    whole = path.read_bytes()
+    n_refused = 0
+    for position in np.random.default_rng(0).integers(0, len(whole), 200):
+        changed = bytearray(whole)
+        changed[position] ^= 0x04
+        path.write_bytes(changed)
+        try:
+            assert read_manifest(tmp_path / "store").to_json() == made
+        except UserError:
+            n_refused += 1
+    assert n_refused > 150
+    path.write_text("[" * 100_000)
+    with pytest.raises(UserError, match="cannot read"):
+        read_manifest(tmp_path / "store")

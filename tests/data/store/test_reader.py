@@ -7,16 +7,16 @@ import ase.io
 import numpy as np
 import pytest
 import torch
+from slabs import same_bits
 from torch.utils.data import DataLoader
 
 from mace_gaunt.data.atomic_data import AtomicData
 from mace_gaunt.data.collate import collate
 from mace_gaunt.data.labels import LabelKeys
 from mace_gaunt.data.neighbors import neighbor_pairs
+from mace_gaunt.data.sources.discovery import find_sources, open_source
 from mace_gaunt.data.store.reader import Store
 from mace_gaunt.errors import UserError
-
-from .test_record import same_bits
 
 ELEMENTS = [1, 6, 8, 29, 79]
 
@@ -152,3 +152,27 @@ def test_any_changed_byte_of_an_index_is_noticed(folder):
         (folder / "00000.npy").write_bytes(changed)
         with pytest.raises(UserError, match=r"00000\.npy cannot be read: its checksum"):
             Store(folder)[0]
+
+
+def test_frames_of_oc20(shared_data, make, tmp_path):
+    """Bit for bit, with their tags, fixed atoms and identifiers; of IS2RE what belongs to the relaxed structure too."""
+    path = shared_data / "oc20" / "s2ef_lmdb_pyg2"
+    made = make([path], r_max=6.0, shard_size=25).manifest
+    assert made.settings.energy_reference == "adsorption"
+    store = Store(tmp_path / "store", range(1, 100))
+    (source,) = find_sources(path)
+    for position, atoms in enumerate(source.read()):
+        same_bits(store[position], AtomicData.from_atoms(atoms, 6.0, range(1, 100), LabelKeys(), frame_index=position))
+    assert len(store) == 60
+    assert store[0].sid >= 1_000_000
+    assert store[0].tags.unique().tolist() == [0, 1, 2]
+    assert 0 < store[0].fixed.sum() < store[0].num_nodes
+
+    path = shared_data / "oc20" / "is2re_lmdb_pyg1" / "data.lmdb"
+    made = make([path], "relaxed").manifest
+    store = Store(tmp_path / "relaxed", extra=["relaxed_energy", "relaxed_positions"])
+    for position, atoms in enumerate(open_source(path).read()):
+        assert store[position].relaxed_energy.item() == atoms.info["relaxed_energy"]
+        assert store[position].relaxed_positions.numpy().tobytes() == atoms.arrays["relaxed_positions"].tobytes()
+    energies = [frame.relaxed_energy.item() for frame in store]
+    assert (made.sums.relaxed.count, made.sums.relaxed.mean) == (3, pytest.approx(np.mean(energies)))

@@ -6,8 +6,8 @@ import zlib
 import ase
 import numpy as np
 import pytest
-import torch
 from ase.calculators.singlepoint import SinglePointCalculator
+from slabs import make_slab, same_bits
 from waters import make_atom, make_water
 
 from mace_gaunt.data.atomic_data import AtomicData
@@ -16,21 +16,7 @@ from mace_gaunt.data.store import record
 from mace_gaunt.data.store.record import pack, to_frame, unpack
 from mace_gaunt.errors import UserError
 
-from .conftest import make_slab
-
 ELEMENTS = [1, 8, 29, 79]
-
-
-def same_bits(first: AtomicData, second: AtomicData) -> None:
-    assert set(first.keys()) == set(second.keys())
-    assert first.num_nodes == second.num_nodes
-    for name in first.keys():  # noqa: SIM118 - iterating a Data gives pairs
-        ours, theirs = first[name], second[name]
-        if isinstance(ours, torch.Tensor):
-            assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape), name
-            assert ours.numpy().tobytes() == theirs.numpy().tobytes(), name
-        else:
-            assert ours == theirs, name
 
 
 def irregular() -> ase.Atoms:

@@ -5,6 +5,7 @@ import os
 import lmdb
 import numpy as np
 import pytest
+from slabs import contents, make_slab
 from waters import make_atom
 
 from mace_gaunt.data.atomic_data import AtomicData
@@ -12,8 +13,6 @@ from mace_gaunt.data.labels import LabelKeys
 from mace_gaunt.data.store import shard
 from mace_gaunt.data.store.record import unpack
 from mace_gaunt.data.store.shard import ShardContent, ShardFiles, read_index
-
-from .conftest import contents, make_slab
 
 ELEMENTS = [1, 8, 29, 79]
 

@@ -5,6 +5,7 @@ import json
 import ase
 import numpy as np
 import pytest
+from slabs import make_slab
 from waters import make_atom, make_water
 
 from mace_gaunt.data.atomic_data import AtomicData
@@ -14,8 +15,6 @@ from mace_gaunt.data.statistics import compute_statistics
 from mace_gaunt.data.store.linear_sums import Moments
 from mace_gaunt.data.store.sums import Sums
 from mace_gaunt.errors import UserError
-
-from .conftest import make_slab
 
 METALS = [1, 8, 29, 79]
 

@@ -5,14 +5,13 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+from slabs import make_slab
 
 from mace_gaunt.data.store.engines import open_engine
 from mace_gaunt.data.store.manifest import read_manifest
 from mace_gaunt.data.store.shard import FileCheck, index_path, lmdb_path
 from mace_gaunt.data.store.verify import verify
 from mace_gaunt.errors import UserError
-
-from .conftest import make_slab
 
 
 @pytest.fixture
