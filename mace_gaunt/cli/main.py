@@ -14,6 +14,7 @@ VERBS = {
     "sweep": "search for settings that train better ones",
     "evaluate": "errors of a trained model on test splits",
     "md": "molecular dynamics with a trained model",
+    "export": "compile a trained model ahead of time",
     "data": "inspect data files, fetch data sets",
     "benchmark": "time tensor products, and what they can express",
 }
@@ -105,8 +106,9 @@ def _run(argv: list[str]) -> int:
         raise UserError(_unknown_verb(verb))
     module = importlib.import_module(f"mace_gaunt.cli.{verb}")
     if "--help" in rest or "-h" in rest:
-        # Each instrument of `benchmark` has a help of its own.
-        topic = module.instrument(rest[0]) if rest[0] in getattr(module, "INSTRUMENTS", {}) else module
+        # Each instrument of `benchmark` and each subverb of `data` has a help of its own.
+        parts = getattr(module, "INSTRUMENTS", getattr(module, "SUBVERBS", {}))
+        topic = importlib.import_module(f"mace_gaunt.cli.{verb}_{rest[0]}") if rest[0] in parts else module
         print(topic.help_text())
         return 0
     if "--version" in rest:
