@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from mace_gaunt.model.element_linear import ElementLinear
 from mace_gaunt.model.radial import MLP
-from mace_gaunt.so3.layout import degree_slice
+from mace_gaunt.model.selfmix import Selfmix, add_natural
 from mace_gaunt.so3.linear import EquivariantLinear
 from mace_gaunt.so3.mirror import mirror_values
 from mace_gaunt.tensor_products.contracts import EdgeProduct, NodeProduct
@@ -36,44 +37,6 @@ class ElementEmbedding(nn.Module):
     def forward(self, node_types: Tensor) -> Tensor:
         """Shape [n_nodes] to [n_nodes, 1, C]."""
         return (self.weight * self.weight.shape[0] ** -0.5)[node_types][:, None]
-
-
-class ElementLinear(nn.Module):
-    """A linear map per degree and element: the skip connection of the residual interaction.
-
-    Costs n_nodes x num_elements x C^2 per component: meant for a handful of elements.
-
-    Args:
-        l_in: Largest degree of the input.
-        l_out: Largest degree of the output; degrees above l_in are zero.
-        num_channels: Channels of input and output.
-        num_elements: Number of elements.
-        pseudo: Whether input and output have the parity axis.
-    """
-
-    def __init__(self, l_in: int, l_out: int, num_channels: int, num_elements: int, *, pseudo: bool = False) -> None:
-        super().__init__()
-        self.l_out, self.pseudo = l_out, pseudo
-        parities = (2,) if pseudo else ()
-        degrees = min(l_in, l_out) + 1
-        self.weight = nn.Parameter(torch.randn(*parities, degrees, num_elements, num_channels, num_channels))
-
-    def forward(self, features: Tensor, node_types: Tensor) -> Tensor:
-        """Shape [n_nodes, (2,) (l_in+1)^2, C] to [n_nodes, (2,) (l_out+1)^2, C]."""
-        if not self.pseudo:
-            return self._mix(features, node_types, self.weight)
-        return torch.stack([self._mix(features[:, i], node_types, self.weight[i]) for i in (0, 1)], dim=1)
-
-    def _mix(self, features: Tensor, node_types: Tensor, weight: Tensor) -> Tensor:
-        degrees, num_elements, channels, _ = weight.shape
-        weight = (weight * (num_elements * channels) ** -0.5).flatten(1, 2)
-        one_hot = nn.functional.one_hot(node_types, num_elements).to(features.dtype)
-        spread = (one_hot[:, None, :, None] * features[:, : degrees**2, None, :]).flatten(2)
-        blocks = [spread[:, degree_slice(degree)] @ weight[degree] for degree in range(degrees)]
-        missing = (self.l_out + 1) ** 2 - degrees**2
-        if missing:
-            blocks.append(features.new_zeros(features.shape[0], missing, channels))
-        return torch.cat(blocks, dim=1)
 
 
 class Interaction(nn.Module):
@@ -149,7 +112,7 @@ class Interaction(nn.Module):
 
 
 class Product(nn.Module):
-    """Node product, Linear, plus the skip connection: the features of the next layer.
+    """Node product, Linear, plus the skip connection, and Selfmix if wanted: the features of the next layer.
 
     Args:
         node_product: Factory of the node product.
@@ -159,6 +122,7 @@ class Product(nn.Module):
         num_elements: Number of elements.
         num_channels: Channels.
         pseudo_in: Whether A has the parity axis.
+        selfmix: Family of the Selfmix; none when None.
     """
 
     def __init__(
@@ -171,21 +135,22 @@ class Product(nn.Module):
         num_channels: int,
         *,
         pseudo_in: bool = False,
+        selfmix: str | None = None,
     ) -> None:
         super().__init__()
         self.node_product = node_product(l_in, l_out, correlation, num_elements, num_channels, pseudo_in=pseudo_in)
-        self.pseudo_out = self.node_product.pseudo_out
-        self.linear = EquivariantLinear((1,) * (l_out + 1), num_channels, num_channels, pseudo=self.pseudo_out)
+        pseudo = self.node_product.pseudo_out
+        self.linear = EquivariantLinear((1,) * (l_out + 1), num_channels, num_channels, pseudo=pseudo)
+        self.selfmix = None if selfmix is None else Selfmix(selfmix, l_out, num_channels, pseudo_in=pseudo)
+        self.pseudo_out = pseudo if self.selfmix is None else self.selfmix.pseudo_out
 
     def forward(self, messages: Tensor, skip: Tensor, node_types: Tensor) -> Tensor:
         """A [n_nodes, (l_in+1)^2, C] and skip [n_nodes, (l_out+1)^2, C] to [n_nodes, (l_out+1)^2, C].
 
         A has the parity axis if `pseudo_in`, the result if `pseudo_out`; the skip may lack it: it is natural then.
         """
-        result: Tensor = self.linear(self.node_product(messages, node_types))
-        if result.dim() == skip.dim():
-            return result + skip
-        return torch.stack([result[:, 0] + skip, result[:, 1]], dim=1)
+        result = add_natural(self.linear(self.node_product(messages, node_types)), skip)
+        return result if self.selfmix is None else self.selfmix(result)
 
 
 def natural_scalars(node_feats: Tensor) -> Tensor:

@@ -5,18 +5,21 @@ from collections.abc import Mapping
 from torch import nn
 
 from mace_gaunt.errors import UserError, nearest
-from mace_gaunt.tensor_products.contracts import EdgeProduct, NodeProduct, Product
+from mace_gaunt.tensor_products.contracts import EdgeProduct, FeatureProduct, NodeProduct, Product
 from mace_gaunt.tensor_products.families import FAMILIES, product_class
 from mace_gaunt.tensor_products.selection import Choice, candidates, example_inputs, products_of, select_kernel
 
 KernelChoice = str | Mapping[str, str] | None
-"""A name for every product that has it, {"edge": X, "node": Y}, or "auto" or None to measure."""
+"""A name for every product that has it, {"edge": X, "node": Y, "selfmix": Z}, or "auto" or None to measure."""
+CONTRACTS = {"edge": EdgeProduct, "node": NodeProduct, "selfmix": FeatureProduct}
+"""Where a product stands, and which contract it fulfils there."""
 PLACES = ("edge", "node")
+"""The places that every model has."""
 
 
 def place_of(product: Product) -> str:
-    """Where a product stands: "edge" or "node"."""
-    return "edge" if isinstance(product, EdgeProduct) else "node"
+    """Where a product stands: "edge", "node" or "selfmix"."""
+    return next(place for place, contract in CONTRACTS.items() if isinstance(product, contract))
 
 
 def use_kernels(model: nn.Module, kernel: KernelChoice) -> None:
@@ -31,7 +34,7 @@ def use_kernels(model: nn.Module, kernel: KernelChoice) -> None:
     """
     wanted = as_mapping(kernel)
     products = [product for _, product in products_of(model)]
-    for place in PLACES:
+    for place in CONTRACTS:
         members = [product for product in products if place_of(product) == place]
         name = wanted.get(place, "auto")
         if not isinstance(kernel, Mapping) and not any(name in product.KERNELS for product in members):
@@ -58,10 +61,10 @@ def as_mapping(kernel: KernelChoice) -> dict[str, str]:
         UserError: If the mapping names another place.
     """
     if kernel is None or isinstance(kernel, str):
-        return dict.fromkeys(PLACES, kernel or "auto")
+        return dict.fromkeys(CONTRACTS, kernel or "auto")
     for place in kernel:
-        if place not in PLACES:
-            raise UserError(f"kernel={dict(kernel)}: a product is 'edge' or 'node', not '{place}'.")
+        if place not in CONTRACTS:
+            raise UserError(f"kernel={dict(kernel)}: a product is 'edge', 'node' or 'selfmix', not '{place}'.")
     return {str(place): str(name) for place, name in kernel.items()}
 
 
@@ -69,7 +72,7 @@ def refusal(kernel: str, products: list[Product]) -> str:
     """Why no product of a model can use a kernel."""
     families = sorted({product.family for product in products})
     known = sorted({name for product in products for name in product.KERNELS})
-    contracts = (EdgeProduct, NodeProduct)
+    contracts = CONTRACTS.values()
     owners = [name for name in FAMILIES if any(kernel in product_class(name, one).KERNELS for one in contracts)]
     if owners:
         return (

@@ -38,6 +38,8 @@ class MACE(nn.Module):
         gate: Activation: silu, tanh, sigmoid, gelu.
         edge_product: Factory of the edge products (`EdgeProductFactory`).
         node_product: Factory of the node products (`NodeProductFactory`).
+        selfmix: Family of the feature products that multiply the features of each layer with themselves (`Selfmix`), as
+            "gaunt" or "clebsch_gordan"; None for a model without.
         zbl: Whether to add the ZBL repulsion.
         atomic_numbers: Elements, ascending; `node_types` index into them.
         E0s: Energy of each isolated element (eV).
@@ -68,6 +70,7 @@ class MACE(nn.Module):
         gate: str = "silu",
         edge_product: EdgeProductFactory,
         node_product: NodeProductFactory,
+        selfmix: str | None = None,
         zbl: bool = False,
         atomic_numbers: Sequence[int],
         E0s: Sequence[float],
@@ -90,6 +93,7 @@ class MACE(nn.Module):
             "radial_MLP": list(radial_MLP),
             "MLP_irreps": MLP_irreps,
             "gate": gate,
+            "selfmix": selfmix,
             "zbl": zbl,
             "atomic_numbers": [int(number) for number in atomic_numbers],
             "E0s": [float(energy) for energy in E0s],
@@ -120,6 +124,7 @@ class MACE(nn.Module):
             avg_num_neighbors=avg_num_neighbors,
             edge_product=edge_product,
             node_product=node_product,
+            selfmix=selfmix,
         )
         for layer, (interaction, product) in enumerate(layers, start=1):
             self.interactions.append(interaction)

@@ -20,6 +20,7 @@ def build_layers(
     avg_num_neighbors: float,
     edge_product: EdgeProductFactory,
     node_product: NodeProductFactory,
+    selfmix: str | None = None,
 ) -> Iterator[tuple[Interaction, Product]]:
     """The layers one after the other; lazily, so that random weights are drawn in the order in which a model is built.
 
@@ -38,6 +39,7 @@ def build_layers(
         avg_num_neighbors: Messages are divided by it.
         edge_product: Factory of the edge products.
         node_product: Factory of the node products.
+        selfmix: Family of the Selfmix behind each node product; none when None.
 
     Yields:
         Interaction and node product of each layer.
@@ -65,6 +67,7 @@ def build_layers(
             num_elements,
             num_channels,
             pseudo_in=interaction.pseudo_out,
+            selfmix=selfmix,
         )
         pseudo = product.pseudo_out
         yield interaction, product

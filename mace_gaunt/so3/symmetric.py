@@ -50,6 +50,14 @@ class Kept:
     sources: list[Source] = field(default_factory=list)
     combinations: list[np.ndarray] = field(default_factory=list)
 
+    def stacked(self, components: int, num_monomials: int) -> np.ndarray:
+        """All polynomials, shape [num_paths, 2*l+1, num_monomials]; they become views of it, not to lie there twice."""
+        if not self.polynomials:
+            return np.zeros((0, components, num_monomials))
+        result = np.stack(self.polynomials)
+        self.polynomials = list(result)
+        return result
+
     def recipe(self) -> Recipe:
         combination = np.zeros((len(self.sources), len(self.sources)))
         for row, values in zip(combination, self.combinations, strict=True):
@@ -66,8 +74,8 @@ class SymmetricBasis:
         monomials: Sorted component indices of each monomial, shape [num_monomials, nu].
         coefficients: For each output degree L the basis, shape [num_paths, 2L+1, num_monomials]; orthonormal for
             components of A that are independent standard normal variables.
-        recipes: For each degree and parity, how its polynomials come from the order below, those of the pseudo
-            intermediates and of degrees above l_out included; empty at order 1.
+        recipes: For each degree and parity, how its polynomials come from the order below; below the highest order
+            those of the pseudo intermediates and of degrees above l_out included; empty at order 1.
     """
 
     order: int
@@ -95,10 +103,9 @@ def symmetric_bases(l_in: int, l_out: int, correlation: int) -> tuple[SymmetricB
     for order in range(1, correlation + 1):
         if order > 1:
             bound = l_out + (correlation - order) * l_in
-            level, monomials = next_level(level, monomials, l_in, bound)
-        natural = (level.get((degree, degree % 2), Kept()).polynomials for degree in range(l_out + 1))
-        shapes = ((0, 2 * degree + 1, len(monomials)) for degree in range(l_out + 1))
-        blocks = (np.stack(found) if found else np.zeros(s) for found, s in zip(natural, shapes, strict=True))
+            level, monomials = next_level(level, monomials, l_in, bound, natural_only=order == correlation)
+        natural = (level.get((degree, degree % 2), Kept()) for degree in range(l_out + 1))
+        blocks = (kept.stacked(2 * degree + 1, len(monomials)) for degree, kept in enumerate(natural))
         recipes = {key: kept.recipe() for key, kept in level.items()} if order > 1 else {}
         bases.append(SymmetricBasis(order, monomials, tuple(blocks), recipes))
     return tuple(bases)
@@ -120,55 +127,88 @@ def multiplication_table(monomials: np.ndarray, products: np.ndarray, dimension:
 
 
 def next_level(
-    level: dict[Key, Kept], monomials: np.ndarray, l_in: int, bound: int
+    level: dict[Key, Kept], monomials: np.ndarray, l_in: int, bound: int, *, natural_only: bool
 ) -> tuple[dict[Key, Kept], np.ndarray]:
     """Couple one more factor to every polynomial, keeping degrees up to a bound, and drop dependent ones."""
     dimension = num_components(l_in)
     products = monomial_table(dimension, monomials.shape[1] + 1)
     table = multiplication_table(monomials, products, dimension)
     metric = gaussian_metric(products, dimension)
-    result: dict[Key, Kept] = {}
+    sources: dict[Key, list[Source]] = {}
     for key in sorted(level):
         l1, parity = key
-        for (position, polynomial), l2 in itertools.product(enumerate(level[key].polynomials), range(l_in + 1)):
+        for position, l2 in itertools.product(range(len(level[key].polynomials)), range(l_in + 1)):
             for l3 in range(abs(l1 - l2), min(l1 + l2, bound) + 1):
-                candidate = couple(polynomial, l1, l2, l3, table, len(products))
-                kept = result.setdefault((l3, (parity + l2) % 2), Kept())
-                add_independent(kept, candidate, (key, position, l2), metric)
+                sources.setdefault((l3, (parity + l2) % 2), []).append((key, position, l2))
+    result = {
+        key: independent(key[0], candidates, level, table, metric)
+        for key, candidates in sources.items()
+        if not natural_only or key[1] == key[0] % 2
+    }
     return {key: kept for key, kept in result.items() if kept.polynomials}, products
 
 
-def couple(polynomial: np.ndarray, l1: int, l2: int, l3: int, table: np.ndarray, num_products: int) -> np.ndarray:
-    """Coefficients of (polynomial of degree l1) x (component of degree l2) -> l3, shape [2*l3+1, num_products]."""
-    values = np.einsum("abc,at->ctb", wigner_3j(l1, l2, l3), polynomial)
-    columns = table[:, degree_slice(l2)].ravel()
-    return np.stack([np.bincount(columns, value.ravel(), minlength=num_products) for value in values])
+def couple(polynomial: np.ndarray, coupling: np.ndarray, columns: np.ndarray, num_products: int) -> np.ndarray:
+    """Coefficients of a polynomial times components of one degree.
+
+    Args:
+        polynomial: Shape [2*l1+1, num_monomials].
+        coupling: Of its components with those of degree l2, shape [2*l1+1, 2*l2+1, rows].
+        columns: Which product a monomial times a component of degree l2 is, shape [num_monomials, 2*l2+1].
+        num_products: Number of products.
+
+    Returns:
+        Shape [rows, num_products].
+    """
+    values = np.einsum("abc,at->ctb", coupling, polynomial)
+    return np.stack([np.bincount(columns.ravel(), value.ravel(), minlength=num_products) for value in values])
 
 
-def add_independent(kept: Kept, candidate: np.ndarray, source: Source, metric: sp.csr_matrix) -> None:
-    """Gram-Schmidt in a fixed order, so that the basis is the same on every machine; appends in place."""
+def independent(
+    degree: int, candidates: list[Source], level: Mapping[Key, Kept], table: np.ndarray, metric: sp.csr_matrix
+) -> Kept:
+    """What is linearly independent among the couplings of one degree and parity, orthonormal.
 
-    def inner(a: np.ndarray, b: np.ndarray) -> float:
-        return float(np.sum((metric @ a.T).T * b)) / len(a)
+    Gram-Schmidt in a fixed order, so that the basis is the same on every machine. Inner products are those of the
+    components m = 0: of equivariant polynomials, under an invariant metric, all components have the same.
+    """
 
-    scale = math.sqrt(inner(candidate, candidate))
-    if scale < TOLERANCE:
-        return
-    residual = candidate / scale
-    combination = np.zeros(len(kept.sources) + 1)
+    def of_source(source: Source, components: slice) -> np.ndarray:
+        key, position, l2 = source
+        coupling = wigner_3j(key[0], l2, degree)[:, :, components]
+        polynomial = level[key].polynomials[position]
+        return couple(polynomial, coupling, table[:, degree_slice(l2)], metric.shape[0])
+
+    kept = Kept()
+    rows, images = np.zeros((0, metric.shape[0])), np.zeros((0, metric.shape[0]))
+    for source in candidates:
+        row = of_source(source, slice(degree, degree + 1))[0]
+        scale = math.sqrt(row @ (metric @ row))
+        if scale < TOLERANCE:
+            continue
+        row, overlaps = row / scale, np.zeros(len(rows))
+        for _ in range(2):
+            overlap = images @ row
+            row, overlaps = row - overlap @ rows, overlaps + overlap
+        norm = math.sqrt(max(row @ (metric @ row), 0.0))
+        if norm > TOLERANCE:
+            rows, images = np.vstack([rows, row / norm]), np.vstack([images, metric @ row / norm])
+            keep(kept, source, of_source(source, slice(None)), scale, overlaps, norm)
+    return kept
+
+
+def keep(kept: Kept, source: Source, candidate: np.ndarray, scale: float, overlaps: np.ndarray, norm: float) -> None:
+    """Append (candidate / scale - sum over k of overlaps[k] times the kept polynomial k) / norm, in place."""
+    polynomial, combination = candidate / scale, np.zeros(len(overlaps) + 1)
     combination[-1] = 1.0 / scale
-    for _ in range(2):
-        for member, of_member in zip(kept.polynomials, kept.combinations, strict=True):
-            overlap = inner(member, residual)
-            residual = residual - overlap * member
-            combination[: len(of_member)] -= overlap * of_member
-    norm = math.sqrt(max(inner(residual, residual), 0.0))
-    if norm > TOLERANCE:
-        residual = residual / norm
-        residual[np.abs(residual) < 1e-12] = 0.0
-        kept.polynomials.append(residual)
-        kept.sources.append(source)
-        kept.combinations.append(combination / norm)
+    for overlap, member, of_member in zip(overlaps, kept.polynomials, kept.combinations, strict=True):
+        polynomial -= overlap * member
+        combination[: len(of_member)] -= overlap * of_member
+    polynomial /= norm
+    polynomial[np.abs(polynomial) < 1e-12] = 0.0
+    kept.polynomials.append(polynomial)
+    kept.sources.append(source)
+    kept.combinations.append(combination / norm)
 
 
 def gaussian_metric(monomials: np.ndarray, dimension: int) -> sp.csr_matrix:

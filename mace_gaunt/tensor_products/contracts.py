@@ -121,9 +121,11 @@ class FeatureProduct(Product):
         degrees_out: Degrees of the result.
         num_paths_out: Copies of each of them in the result of two natural features.
         num_paths_parity: Copies where an input has the parity axis.
+        num_channels: Channels of its inputs, where it is known; for measurements alone.
     """
 
     num_paths_out: tuple[int, ...]
+    num_channels: int | None = None
 
     def __init__(self, degrees_x: Degrees, degrees_y: Degrees, degrees_out: Degrees) -> None:
         super().__init__()

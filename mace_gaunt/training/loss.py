@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mace_gaunt.errors import UserError, nearest
 
-KINDS = ("mse", "huber")
+KINDS = ("mse", "huber", "l2mae")
 
 
 def frames_of_nodes(batch: Any) -> Tensor:
@@ -35,13 +35,22 @@ class WeightedLoss(nn.Module):
     A missing label (NaN) is left out of the sum and of the count; a term without any label is 0. `kind="huber"` puts
     r^2 / 2 for |r| < delta and delta (|r| - delta / 2) beyond it in the place of r^2.
 
-    Source: `WeightedEnergyForcesStressLoss` of MACE (mace/modules/loss.py); there unlabelled frames count in the mean.
+    `kind="l2mae"` is the loss of OC20's models:
+
+    - energy: mean over frames of w |dE|, not divided by the number of atoms,
+    - forces: mean over atoms of w |dF|, the length of the vector dF; an atom counts when it has all three labels,
+    - stress: mean over components of w |dS|; OC20 has none.
+
+    Its gradient where the error is zero is zero.
+
+    Sources: `WeightedEnergyForcesStressLoss` of MACE (mace/modules/loss.py), where unlabelled frames count in the mean;
+    the losses `mae` and `l2mae` of fairchem-core 1.10 (modules/loss.py).
 
     Args:
         energy_weight: Factor of the energy term (1/eV^2 when the loss is to be dimensionless).
         forces_weight: Factor of the forces term.
         stress_weight: Factor of the stress term; at 0 no stress is computed.
-        kind: "mse" or "huber".
+        kind: "mse", "huber" or "l2mae".
         huber_delta: Where the Huber loss turns linear (eV, eV/Å or eV/Å^3).
 
     Raises:
@@ -53,7 +62,7 @@ class WeightedLoss(nn.Module):
         energy_weight: float = 1.0,
         forces_weight: float = 100.0,
         stress_weight: float = 0.0,
-        kind: Literal["mse", "huber"] = "mse",
+        kind: Literal["mse", "huber", "l2mae"] = "mse",
         huber_delta: float = 0.01,
     ) -> None:
         super().__init__()
@@ -105,12 +114,19 @@ class WeightedLoss(nn.Module):
     ) -> dict[str, tuple[Tensor, Tensor]]:
         """Sum and number of the labelled entries of each term, so that batches can be added up exactly."""
         frames = frames_of_nodes(batch)
-        energy = prediction["interaction_energy"]
-        n_atoms = atoms_per_frame(batch).to(energy.dtype)
-        sums = {
-            "energy": self._sum(energy, interaction_reference, batch.weight * batch.energy_weight, n_atoms),
-            "forces": self._sum(prediction["forces"], batch.forces, (batch.weight * batch.forces_weight)[frames]),
-        }
+        energy, energy_weight = prediction["interaction_energy"], batch.weight * batch.energy_weight
+        forces, forces_weight = prediction["forces"], (batch.weight * batch.forces_weight)[frames]
+        if self.kind == "l2mae":
+            sums = {
+                "energy": self._sum(energy, interaction_reference, energy_weight),
+                "forces": self._sum_of_lengths(forces, batch.forces, forces_weight),
+            }
+        else:
+            n_atoms = atoms_per_frame(batch).to(energy.dtype)
+            sums = {
+                "energy": self._sum(energy, interaction_reference, energy_weight, n_atoms),
+                "forces": self._sum(forces, batch.forces, forces_weight),
+            }
         if self.needs_stress:
             sums["stress"] = self._sum(prediction["stress"], batch.stress, batch.weight * batch.stress_weight)
         return sums
@@ -124,9 +140,18 @@ class WeightedLoss(nn.Module):
         weight = weight.to(found.dtype).reshape(-1, *[1] * (found.dim() - 1))
         return (weight * self._penalty(residual)).sum(), known.sum()
 
+    @staticmethod
+    def _sum_of_lengths(found: Tensor, label: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        known = ~torch.isnan(label).any(dim=-1)
+        residual = torch.where(known[:, None], found, 0.0) - torch.where(known[:, None], label, 0.0).to(found.dtype)
+        # The gradient of the length of a zero vector is zero.
+        return (weight.to(found.dtype) * torch.linalg.vector_norm(residual, dim=-1)).sum(), known.sum()
+
     def _penalty(self, residual: Tensor) -> Tensor:
         if self.kind == "mse":
             return residual.square()
         size = residual.abs()
+        if self.kind == "l2mae":
+            return size
         linear = self.huber_delta * (size - 0.5 * self.huber_delta)
         return torch.where(size < self.huber_delta, 0.5 * residual.square(), linear)

@@ -88,7 +88,7 @@ def test_one_name_goes_to_every_product_that_has_it(tmp_path):
     saved = save_model(build("gaunt"), tmp_path / "model")
     edge, node = last_products(load_model(saved, kernel="aligned"))
     assert (edge.kernel_name, node.kernel_name) == ("aligned", "grid")
-    with pytest.raises(UserError, match="'edge' or 'node', not 'edges'"):
+    with pytest.raises(UserError, match="'edge', 'node' or 'selfmix', not 'edges'"):
         load_model(saved, kernel={"edges": "grid"})
 
 
