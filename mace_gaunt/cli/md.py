@@ -30,7 +30,7 @@ flags:
 {flags}"""
 
 # Keys that find the structure and make the calculator; all others are arguments of `run_md`.
-BEFORE = ("model", "structure", "index", "out", "device", "dtype", "kernel", "skin", "compile")
+BEFORE = ("model", "structure", "index", "out", "device", "dtype", "kernel", "skin", "compile", "package")
 
 # Compiling takes up to a minute and saves a third of a step or more: `auto` compiles runs longer than this (s).
 LONG_RUN = 180.0
@@ -93,7 +93,12 @@ def simulate(config: "DictConfig", validate_only: bool = False) -> dict[str, Any
     use_machine_well()
     atoms = read_structure(config.structure, config.index)
     calculator = MaceGauntCalculator(
-        config.model, device=config.device, dtype=config.dtype, kernel=config.kernel, skin=config.skin
+        config.model,
+        device=config.device,
+        dtype=config.dtype,
+        kernel=config.kernel,
+        skin=config.skin,
+        package=config.package,
     )
     if validate_only:
         energy = calculator.evaluate([atoms])[0]["energy"]
@@ -110,7 +115,7 @@ def simulate(config: "DictConfig", validate_only: bool = False) -> dict[str, Any
 
 
 def compile_if_it_pays(config: "DictConfig", calculator: "MaceGauntCalculator", atoms: Any) -> None:
-    """Compile energies and forces for a long simulation, or where it is asked for, and say so.
+    """Compile energies and forces for a long simulation, or where it is asked for, and say so; never beside a package.
 
     Args:
         config: The checked configuration.
@@ -118,11 +123,15 @@ def compile_if_it_pays(config: "DictConfig", calculator: "MaceGauntCalculator", 
         atoms: The first structure.
 
     Raises:
-        UserError: If compiling was asked for and fails.
+        UserError: If compiling was asked for and fails, or there is a package.
     """
     from mace_gaunt.training.compilation import check_choice, missing_compiler
 
     choice = check_choice(config.compile)
+    if config.package is not None:
+        if choice == "on":
+            raise UserError("package holds energies and forces that are compiled already: give it without compile=on.")
+        return
     if choice == "off" or (choice == "auto" and (missing_compiler() or not is_long(config, calculator, atoms))):
         return
     print("compiling energies and forces, up to a minute", flush=True)

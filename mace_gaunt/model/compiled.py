@@ -4,6 +4,7 @@ torch.compile cannot differentiate twice through a compiled function, so the fir
 into the graph, and only one derivative (of the loss, with respect to the parameters) is left to the compiler.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,11 +13,13 @@ from torch.func import functional_call
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from mace_gaunt.model.gradients import edge_gradient, predict
+from mace_gaunt.model.code_cache import keep_compiled_code
+from mace_gaunt.model.gradients import EdgeGradient, edge_gradient, predict
 from mace_gaunt.model.mace import MACE
 
 INFERENCE_TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-8}
 """Largest difference over largest value."""
+SMALLEST_SCALE = 0.01
 
 
 class CompileError(RuntimeError):
@@ -74,8 +77,9 @@ def example_batch(model: MACE) -> tuple[Tensor, Tensor, Tensor]:
 class CompiledGradient:
     """Compiled counterpart of `edge_gradient`, an EdgeGradient; follows the parameters of the model as they change.
 
-    The graph belongs to the model's dtype and device at the first call. Batches of a single node or pair, or of none,
-    are computed eagerly: the compiler would make a graph of its own for each of them.
+    The graph belongs to the model's dtype and device at the first call, and serves all batches but those of a single
+    node or pair, or of none, which are computed eagerly (`is_compiled_for`). What the compiler makes is kept between
+    runs (`keep_compiled_code`).
 
     Args:
         model: The potential.
@@ -94,7 +98,7 @@ class CompiledGradient:
         self, vectors: Tensor, node_types: Tensor, pair_index: Tensor, training: bool
     ) -> tuple[Tensor, Tensor]:
         """Node energies and dE/dvectors; shapes as in `edge_gradient`."""
-        if min(node_types.shape[0], pair_index.shape[1]) < 2:
+        if not is_compiled_for(node_types, pair_index):
             return edge_gradient(self.model, vectors, node_types, pair_index, training)
         if self._compiled is None:
             return self._first_call(vectors, node_types, pair_index, training)
@@ -103,13 +107,33 @@ class CompiledGradient:
             node_energy, gradient = self._compiled(list(self.model.parameters()), vectors, node_types, pair_index)
         return (node_energy, gradient) if training else (node_energy.detach(), gradient.detach())
 
-    def _first_call(self, *arguments: Any) -> tuple[Tensor, Tensor]:
+    def _first_call(
+        self, vectors: Tensor, node_types: Tensor, pair_index: Tensor, training: bool
+    ) -> tuple[Tensor, Tensor]:
+        keep_compiled_code()
         try:
             self._compiled = torch.compile(trace_gradient(self.model, self.training), dynamic=True)
-            return self(*arguments)
+            # Under DistributedDataParallel torch would cut the graph into buckets of parameters, each compiled alone.
+            with torch._dynamo.config.patch(optimize_ddp=False):
+                if len({2, 3, node_types.shape[0], pair_index.shape[1]}) < 4:
+                    # Sizes that are equal at the first call would be taken for one and the same.
+                    self(*example_batch(self.model), training=True)
+                return self(vectors, node_types, pair_index, training)
         except Exception as error:
             self._compiled = None
-            raise CompileError(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from error
+            raise CompileError(reason_of(error)) from error
+
+
+def is_compiled_for(node_types: Tensor, pair_index: Tensor) -> bool:
+    """Whether a batch has at least two nodes and two pairs: the compiler makes graphs of its own for sizes 0 and 1."""
+    return min(node_types.shape[0], pair_index.shape[1]) > 1
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of an error of the compiler, and of what the machine's compiler said."""
+    lines = str(error).splitlines()
+    said = [line for line in lines[lines.index("Output:") + 1 :] if line.strip()] if "Output:" in lines else []
+    return ": ".join([type(error).__name__, *lines[:1], *said[:1]])
 
 
 def compile_inference(model: MACE, batch: Any) -> CompiledGradient:
@@ -126,10 +150,34 @@ def compile_inference(model: MACE, batch: Any) -> CompiledGradient:
         CompileError: If compiling fails, or compiled and eager differ.
     """
     gradient = CompiledGradient(model, training=False)
-    eager, compiled = predict(model, batch), predict(model, batch, gradient=gradient)
-    for name in ("interaction_energy", "forces"):
-        scale = float(eager[name].abs().max()) or 1.0
-        difference = float((eager[name] - compiled[name]).abs().max()) / scale
-        if not difference <= INFERENCE_TOLERANCES[model.dtype]:
-            raise CompileError(f"compiled and eager {name} differ by {difference:.1e} of the largest")
+    check_agreement(model, batch, gradient)
     return gradient
+
+
+def check_agreement(
+    model: MACE, batch: Any, gradient: EdgeGradient, quantities: Sequence[str] = ("interaction_energy", "forces")
+) -> dict[str, float]:
+    """Compare compiled energies and forces with the eager ones.
+
+    Args:
+        model: The potential.
+        batch: See `predict`.
+        gradient: The compiled gradient.
+        quantities: What is compared, of what `predict` gives; virials too, if they are asked for.
+
+    Returns:
+        Largest difference of each quantity over its largest value, or over 0.01 where all are smaller (eV, Å).
+
+    Raises:
+        CompileError: If one of them is larger than `INFERENCE_TOLERANCES`.
+    """
+    stress = "virials" in quantities
+    eager, compiled = predict(model, batch, stress=stress), predict(model, batch, stress=stress, gradient=gradient)
+    differences = {}
+    for name in quantities:
+        # An atom alone has nothing but rounding errors.
+        scale = max(SMALLEST_SCALE, float(eager[name].abs().max()))
+        differences[name] = float((eager[name] - compiled[name]).abs().max()) / scale
+        if not differences[name] <= INFERENCE_TOLERANCES[model.dtype]:
+            raise CompileError(f"compiled and eager {name} differ by {differences[name]:.1e} of the largest")
+    return differences

@@ -12,15 +12,14 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from torch import Tensor
 
 from mace_gaunt.data.atomic_data import AtomicData, node_types
-from mace_gaunt.data.collate import collate
 from mace_gaunt.data.neighbors import neighbor_pairs
 from mace_gaunt.errors import UserError
-from mace_gaunt.model.compiled import CompileError, compile_inference
+from mace_gaunt.model.compiled import CompileError, check_agreement, compile_inference
 from mace_gaunt.model.gradients import EdgeGradient, predict
 from mace_gaunt.model.kernels import KernelChoice, select_kernels
 from mace_gaunt.model.mace import MACE
-from mace_gaunt.simulation.batching import MAX_EDGES_PER_BATCH, in_batches
-from mace_gaunt.simulation.loading import open_model
+from mace_gaunt.simulation.batching import MAX_EDGES_PER_BATCH, predict_batches
+from mace_gaunt.simulation.loading import open_model, open_packaged_gradient
 from mace_gaunt.simulation.neighbors import SkinNeighborList
 from mace_gaunt.simulation.structures import check_stress_defined, check_structure
 
@@ -51,6 +50,7 @@ class MaceGauntCalculator(Calculator):
         kernel: KernelChoice = "auto",
         skin: float = 1.0,
         compile: bool = False,
+        package: str | Path | None = None,
     ) -> None:
         """Load the model.
 
@@ -63,9 +63,13 @@ class MaceGauntCalculator(Calculator):
             skin: Extra radius of the neighbour list (Å), which is rebuilt once an atom moved half of it.
             compile: Whether energies and forces are compiled at the first calculation, and compared with the eager
                 ones. That takes up to a minute, seconds where the compiler's cache has it, and pays in long runs.
+            package: What `mace-gaunt export` made of this model folder: energies and forces compiled before, compared
+                with the eager ones at the first calculation. Loading it runs the machine code in it. Its kernels,
+                precision and device are those it was made for.
 
         Raises:
-            UserError: If the model cannot be loaded or the skin is negative.
+            UserError: If the model cannot be loaded, the skin is negative, or the package does not fit the model, the
+                precision, the device or this machine.
         """
         super().__init__()
         if not 0 <= skin < np.inf:
@@ -78,6 +82,12 @@ class MaceGauntCalculator(Calculator):
         self._neighbors = SkinNeighborList(self.model.r_max, skin)
         self._compile = compile
         self._gradient: EdgeGradient | None = None
+        self._packaged: EdgeGradient | None = None
+        if package is not None:
+            if compile or kernel not in (None, "auto"):
+                raise UserError("a package has its own kernels and is compiled: give it without compile and kernel.")
+            self._kernels_are_open = False
+            self._packaged = open_packaged_gradient(package, model, self.model)
 
     def calculate(
         self,
@@ -121,9 +131,10 @@ class MaceGauntCalculator(Calculator):
         """Compute many structures, several at a time.
 
         Args:
-            structures: The structures; any sizes, cells and periodicities together.
+            structures: The structures; any sizes, cells and periodicities together. A generator is read as it goes, so
+                that only the results are held.
             stress: Whether stress is wanted too; then every cell must be fully periodic.
-            max_edges_per_batch: How much is computed at once.
+            max_edges_per_batch: How much is computed at once; a larger structure is computed alone.
 
         Returns:
             One dict per structure with energy, free_energy, energies, forces and, if wanted, stress (six components
@@ -133,26 +144,36 @@ class MaceGauntCalculator(Calculator):
             UserError: If a structure cannot be computed; its position in the list is named.
             PropertyNotImplementedError: If stress is asked for without a fully periodic cell.
         """
+
+        def prepared(batch: Any) -> EdgeGradient | None:
+            self.prepare(batch)
+            return self._gradient
+
         graphs = (self._checked_graph(atoms, index, stress) for index, atoms in enumerate(structures))
         results: list[dict[str, Any]] = []
-        for frames in in_batches(graphs, max_edges_per_batch):
-            batch = collate(frames).to(self.model.device)
-            self.prepare(batch)
-            prediction = predict(self.model, batch, stress=stress, gradient=self._gradient)
-            results += _split_results(prediction, [frame.num_nodes for frame in frames])
+        for batch, prediction in predict_batches(
+            self.model, graphs, max_edges_per_batch, stress=stress, gradient_of=prepared
+        ):
+            results += _split_results(prediction, batch.ptr.diff().tolist())
         return results
 
     def prepare(self, graph: Any) -> None:
-        """Measure, once, the kernels that were left open, at the sizes of a graph, and compile.
+        """Measure, once, the kernels that were left open, at the sizes of a graph, and compile or check a package.
 
         Raises:
-            UserError: If compiling fails.
+            UserError: If compiling fails, or the package differs from the model.
         """
         if self._kernels_are_open:
             self._kernels_are_open = False
             sizes = graph.node_types.shape[0], graph.num_edges
             choices = select_kernels(self.model, *sizes, training=False)
             self.kernels = {name: str(choice) for name, choice in choices.items()}
+        if self._packaged is not None and self._gradient is None:
+            try:
+                check_agreement(self.model, graph.to(self.model.device), self._packaged)
+            except CompileError as error:
+                raise UserError(f"the package gives other results than its model: {error}. Export it again") from error
+            self._gradient = self._packaged
         if self._compile and self._gradient is None and min(graph.node_types.shape[0], graph.num_edges // 2) > 1:
             try:
                 self._gradient = compile_inference(self.model, graph.to(self.model.device))

@@ -9,6 +9,7 @@ from mace_gaunt.errors import UserError, nearest
 from mace_gaunt.model.checkpoint import load_model
 from mace_gaunt.model.kernels import KernelChoice
 from mace_gaunt.model.mace import MACE
+from mace_gaunt.model.package import PackagedGradient, hash_model, open_package
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -88,6 +89,25 @@ def find_model_folder(path: str | Path) -> Path:
         beside = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
         raise UserError(f"No model folder '{path}'.{nearest(folder.name, beside) if beside else ''}")
     raise UserError(f"'{path}' holds no model: expected model.json and weights.safetensors in it or in its model/.")
+
+
+def open_packaged_gradient(package: str | Path, folder: str | Path | MACE, model: MACE) -> PackagedGradient:
+    """Load energies and forces that `mace-gaunt export` compiled. This runs the machine code in the file.
+
+    Args:
+        package: The file.
+        folder: Model folder or run folder that it was made from.
+        model: What `open_model` made of the folder; it gets the kernels of the package.
+
+    Returns:
+        What `predict` takes as `gradient`.
+
+    Raises:
+        UserError: If the package does not fit the model, its precision, its device or this machine.
+    """
+    if not isinstance(folder, (str, Path)):
+        raise UserError("a package is compared with the folder it was made from: give the folder, not a loaded model.")
+    return open_package(package, model, hash_model(find_model_folder(folder)))
 
 
 def _placed(model: MACE, device: str, dtype: str) -> MACE:

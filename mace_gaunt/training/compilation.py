@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -10,15 +11,21 @@ import torch
 from torch import Tensor
 
 from mace_gaunt.errors import UserError, nearest
-from mace_gaunt.model.compiled import CompiledGradient
+from mace_gaunt.model.compiled import CompiledGradient, CompileError, reason_of
 from mace_gaunt.model.gradients import EdgeGradient, predict, reference_energy
+from mace_gaunt.tensor_products.selection import timed
 from mace_gaunt.training.loss import WeightedLoss
 
 CompileChoice = Literal["off", "on", "auto"]
 CHOICES = ("off", "on", "auto")
 
-# Compiling takes one to two minutes and saves 20 to 50 ms a step on one CPU core: about 3000 steps earn it back.
-MIN_STEPS = 3000
+# Compiling takes a minute, whatever the size of the model (54 to 77 s on two threads, 12 s where the code of an earlier
+# start was kept), and takes 30 to 35 % off a step: 57 -> 37 ms at max_L 1 and 63 -> 44 ms at max_L 2 (Gaunt, 64
+# channels, batches of five 3BPA molecules, two threads). What takes 200 s eagerly earns a minute back; where more is
+# left than this (s), `auto` compiles.
+LONG_TRAINING = 300.0
+# Fewer steps than this would have to take more than a second each.
+MIN_STEPS = 300
 
 # Largest relative difference between compiled and eager; a wrong second derivative is off by 5 % or more.
 TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-8}
@@ -40,15 +47,32 @@ def check_choice(choice: Any) -> CompileChoice:
 
 
 def reason_not_to_compile(steps_left: int) -> str | None:
-    """Why `auto` trains eagerly, or None when it compiles."""
+    """Why `auto` trains eagerly whatever a step takes; None where that decides (`reason_of_time`)."""
     if steps_left < MIN_STEPS:
-        return f"{steps_left} steps are planned, from {MIN_STEPS} on compiling is worth its time"
+        return f"{steps_left} steps are planned, too few for compiling to be worth its time"
     return "no C++ compiler was found" if missing_compiler() else None
 
 
+def reason_of_time(model: Any, loss: WeightedLoss, batch: Any, steps_left: int) -> str | None:
+    """Why `auto` trains eagerly: what is left will be done soon. None where compiling earns its time back.
+
+    An eager step is timed, after one to warm up. Of several processes each decides alone: their results agree to
+    rounding, so that all a difference costs is time.
+    """
+
+    def step() -> list[Tensor]:
+        return list(_results(model, loss, batch, None).values())
+
+    step()
+    seconds = steps_left * timed(step, batch.positions.device)
+    if seconds < LONG_TRAINING:
+        return f"the {steps_left} steps left take about {seconds:.0f} s, too short for compiling to be worth its time"
+    return None
+
+
 def missing_compiler() -> bool:
-    """Whether there is no C++ compiler, without which nothing can be compiled on a CPU."""
-    return shutil.which(os.environ.get("CXX", "g++")) is None and shutil.which("clang++") is None
+    """Whether the C++ compiler is missing that torch calls, without which nothing can be compiled on a CPU."""
+    return shutil.which(os.environ.get("CXX", "g++")) is None
 
 
 def choose_gradient(
@@ -60,7 +84,7 @@ def choose_gradient(
         choice: "off", "on" or "auto".
         model: The potential.
         loss: The loss, whose parameter gradients are compared.
-        batch: The first batch of the training.
+        batch: The first batch of the training that the compiler serves (`is_compiled_for`).
         steps_left: Optimizer steps still to do.
 
     Returns:
@@ -71,21 +95,28 @@ def choose_gradient(
     """
     if choice == "off":
         return None
-    reason = reason_not_to_compile(steps_left) if choice == "auto" else None
-    if reason is not None:
-        log.info("compile=auto: eager, since %s", reason)
-        return None
-    log.info("compile=%s: compiling the model, one to two minutes", choice)
+    if choice == "auto":
+        reason = reason_not_to_compile(steps_left) or reason_of_time(model, loss, batch, steps_left)
+        if reason is not None:
+            log.info("compile=auto: eager, since %s", reason)
+            return None
+    elif batch.positions.device.type == "cpu" and missing_compiler():
+        raise UserError(f"compile=on needs a C++ compiler: install {os.environ.get('CXX', 'g++')}, or set CXX")
+    log.info(
+        "compile=%s: compiling the model, about a minute; seconds where an earlier start has kept the code", choice
+    )
+    gradient, begin = CompiledGradient(model), time.perf_counter()
     try:
-        gradient = CompiledGradient(model)
         errors = compare(model, loss, batch, gradient)
     except Exception as error:  # CompileError, and what the compiler raises when it comes to the backward graph
+        reason = str(error) if isinstance(error, CompileError) else reason_of(error)
         if choice == "on":
-            raise UserError(f"compile=on, but compiling failed: {error}") from error
-        log.warning("compile=auto: eager, since compiling failed: %s", error)
+            raise UserError(f"compile=on, but compiling failed: {reason}") from error
+        log.warning("compile=auto: eager, since compiling failed: %s", reason)
         return None
     check(errors, model.dtype)
-    log.info("compiled and eager agree to %.0e on the first batch", max(errors.values()))
+    seconds = time.perf_counter() - begin
+    log.info("compiled in %.0f s; compiled and eager agree to %.0e on the first batch", seconds, max(errors.values()))
     return gradient
 
 

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mace_gaunt.errors import UserError
+from mace_gaunt.model.compiled import is_compiled_for
 from mace_gaunt.model.gradients import predict, reference_energy
 from mace_gaunt.training.callbacks import EMA, EMA_KEY
 from mace_gaunt.training.compilation import CompileChoice, check_choice, choose_gradient
@@ -185,7 +186,7 @@ class PotentialModule(lightning.LightningModule):
         """Loss of one batch, shape [], or its share that is still to be differentiated when it is taken in parts."""
         parts = split_batch(batch, self.max_edges_per_pass)
         whole = count_whole(self.loss, batch) if len(parts) > 1 or world_size() > 1 else None
-        if not self._gradient_chosen and batch.num_graphs:
+        if not self._gradient_chosen and is_compiled_for(parts[0].node_types, parts[0].pair_index):
             self._choose_gradient(parts[0])
         if len(parts) > 1 and batch_idx % self.trainer.accumulate_grad_batches == 0:
             # Before the first part; Lightning's own call would come after it.

@@ -83,7 +83,7 @@ def test_a_training_in_parts_gives_the_same_weights(train: Callable, accumulate:
     for found, expected in zip(parts.module.parameters(), whole.module.parameters(), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
     rows = [(run.folder / "metrics.csv").read_text().splitlines()[-1].split(",") for run in (whole, parts)]
-    assert [float(v) for v in rows[0][3:]] == pytest.approx([float(v) for v in rows[1][3:]], rel=1e-11)
+    assert [float(v) for v in rows[0][4:]] == pytest.approx([float(v) for v in rows[1][4:]], rel=1e-11)
 
 
 def test_a_bound_below_one_is_refused() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mace_gaunt.tensor_products.kernels.native import load_library
+from mace_gaunt.tensor_products.kernels.native import load_library, number_of
 
 NAMES = {torch.float32: "float32", torch.float64: "float64"}
 
@@ -80,16 +80,18 @@ class Plan:
         self.as_c = CPlan(
             self.rows, num_x, num_z, len(self.terms), len(groups), *map(ctypes.addressof, self.arrays), int(x_of_edge)
         )
+        sizes = (self.rows, num_x, num_z, len(self.terms), len(groups), x_of_edge)
+        self.number = number_of(repr(sizes).encode(), *map(bytes, self.arrays))
 
 
-PLANS: list[Plan] = []
-"""Operators take numbers, not objects: a plan is known by its place here."""
+PLANS: dict[int, Plan] = {}
+"""Operators take numbers, not objects: a plan is known by that of its content, in every process the same."""
 
 
 def register_plan(plan: Plan) -> int:
     """Number of a plan, for the operators."""
-    PLANS.append(plan)
-    return len(PLANS) - 1
+    PLANS.setdefault(plan.number, plan)
+    return plan.number
 
 
 def run(name: str, plan: int, edge_index: Tensor, inputs: list[Tensor], outputs: list[Tensor]) -> None:

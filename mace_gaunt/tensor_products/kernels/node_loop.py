@@ -1,13 +1,14 @@
 """Node products as torch operators with two derivatives, one loop over the nodes each; see native/nodes.cpp."""
 
 import ctypes
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mace_gaunt.tensor_products.kernels.native import load_library
+from mace_gaunt.tensor_products.kernels.native import load_library, number_of
 
 NAMES = {torch.float32: "float32", torch.float64: "float64"}
 
@@ -30,6 +31,14 @@ class CPowers(ctypes.Structure):
     ]
 
 
+def rounded(table: Sequence[Any]) -> list[int]:
+    """Whole numbers that tell tables apart, but not by rounding errors, in which processors and libraries differ.
+
+    The factor keeps simple fractions away from where rounding would turn up or down by chance.
+    """
+    return [round(value * 1000 * math.pi) if isinstance(value, float) else int(value) for value in table]
+
+
 class Plan:
     """What one node product computes.
 
@@ -48,6 +57,7 @@ class Plan:
             dtype: structure(*sizes, *(self.address(table, real) for table in tables))
             for dtype, real in ((torch.float32, ctypes.c_float), (torch.float64, ctypes.c_double))
         }
+        self.number = number_of(repr((kind, *sizes, *map(rounded, tables))).encode())
 
     def address(self, table: Sequence[Any], real: Any) -> int:
         """Where a table lies, which lives as long as the plan; floats in the precision of the features."""
@@ -56,14 +66,14 @@ class Plan:
         return ctypes.addressof(self.arrays[-1])
 
 
-PLANS: list[Plan] = []
-"""Operators take numbers, not objects: a plan is known by its place here."""
+PLANS: dict[int, Plan] = {}
+"""Operators take numbers, not objects: a plan is known by that of its content, in every process the same."""
 
 
 def register_plan(plan: Plan) -> int:
     """Number of a plan, for the operators."""
-    PLANS.append(plan)
-    return len(PLANS) - 1
+    PLANS.setdefault(plan.number, plan)
+    return plan.number
 
 
 def run(name: str, plan: int, inputs: list[Tensor], outputs: list[Tensor]) -> None:

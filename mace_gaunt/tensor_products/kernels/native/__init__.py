@@ -13,17 +13,14 @@ from pathlib import Path
 
 import torch
 
+from mace_gaunt.cache import cache_folder, writable_folder
+
 SOURCES = ("edges.cpp", "nodes.cpp")
 HEADERS = ("lanes.hpp",)
 COMPILE = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-Wno-psabi")
 log = logging.getLogger(__name__)
 
 COMPILERS = ("g++", "clang++", "c++")
-
-
-def cache_folder() -> Path:
-    """Where built libraries are kept: $XDG_CACHE_HOME/mace_gaunt."""
-    return Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))) / "mace_gaunt"
 
 
 def find_compiler() -> str:
@@ -61,12 +58,7 @@ def find_library() -> Path:
     name = f"loops-{fingerprint()}.so"
     path = cache_folder() / name
     if not path.is_file():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            writable = os.access(path.parent, os.W_OK)
-        except OSError:
-            writable = False
-        path = path if writable else Path(tempfile.mkdtemp(prefix="mace_gaunt-")) / name
+        path = (writable_folder() or Path(tempfile.mkdtemp(prefix="mace_gaunt-"))) / name
         build(path)
     return path
 
@@ -96,6 +88,11 @@ def processor() -> str:
 def openmp() -> Path | None:
     """torch's own OpenMP: two of them in one process would have twice the threads."""
     return next(iter(sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))), None)
+
+
+def number_of(*content: bytes) -> int:
+    """A number that stands for some content in every process: operators take numbers, and compiled code keeps them."""
+    return int.from_bytes(hashlib.sha256(b"\0".join(content)).digest()[:6], "big")
 
 
 def build(path: Path) -> None:
