@@ -1,18 +1,23 @@
-"""What `benchmark step` and `benchmark md` share: this program and mace-torch side by side."""
+"""What `benchmark step` and `benchmark md` share: this program and mace-torch side by side, problem after problem."""
 
 import dataclasses
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from mace_gaunt.benchmark.peer.breakdown import Share
+    from mace_gaunt.benchmark.peer.kernel_choice import Known
+    from mace_gaunt.benchmark.peer.limits import Limits
     from mace_gaunt.benchmark.peer.results import Ratio, Row
-    from mace_gaunt.benchmark.peer.settings import Settings
+    from mace_gaunt.benchmark.peer.settings import Settings, Size
     from mace_gaunt.benchmark.peer.turns import Contestant
 
-TABLE, RATIOS, PROFILE = "results.csv", "ratios.csv", "profile.csv"
+TABLE, RATIOS, PROFILE, GROWTH = "results.csv", "ratios.csv", "profile.csv", "growth.csv"
+WRITTEN = (TABLE, RATIOS, PROFILE, GROWTH, "growth_*.png")
 S = TypeVar("S", bound="Settings")
 
 
@@ -34,6 +39,23 @@ def load_products(families: Sequence[str]) -> dict[str, Any]:
     return {family: OmegaConf.to_container(OmegaConf.load(path)) for family, path in files.items()}
 
 
+def known_kernels(products: dict[str, Any]) -> "dict[str, Known]":
+    """Kernels of the edge and node products of each choice.
+
+    Args:
+        products: From `load_products`.
+    """
+    from hydra.utils import get_class
+
+    from mace_gaunt.model.kernels import PLACES
+
+    found: dict[str, Known] = {}
+    for family, factories in products.items():
+        classes: dict[str, Any] = {place: get_class(factories[f"{place}_product"]["_target_"]) for place in PLACES}
+        found[family] = {place: tuple(product.KERNELS) for place, product in classes.items()}
+    return found
+
+
 def with_threads(settings: S) -> S:
     """Use the machine well, and note how many threads each side gets.
 
@@ -51,53 +73,146 @@ def with_threads(settings: S) -> S:
     return dataclasses.replace(settings, threads=torch.get_num_threads())
 
 
-def find_peer(settings: "Settings") -> Path | None:
-    """The peer's Python, if the peer takes part.
-
-    Raises:
-        UserError: If its environment is missing.
-    """
-    from mace_gaunt.benchmark.peer import sides
-
-    return sides.find_peer(settings.peer_env) if settings.peer else None
-
-
-def compare(
-    settings: "Settings",
-    problem: dict[str, Any],
-    peer: Path | None,
-    scratch: Path,
-    calls: int | None = None,
-    profiled: Callable[[list["Contestant"]], None] | None = None,
-) -> tuple[list["Row"], list["Ratio"]]:
-    """Time everything that was asked for, and print it.
+def prepare(settings: S) -> "tuple[S, Arena]":
+    """Check what can be checked before anything is written, and find what the sides need.
 
     Args:
         settings: The request.
-        problem: From `benchmark.peer.problem`.
-        peer: The peer's Python.
-        scratch: Folder for compiled code.
-        calls: Calls of a turn.
-        profiled: Called with the sides at last.
+
+    Returns:
+        The request with its threads, and the arena.
+
+    Raises:
+        UserError: For a family, kernel, environment or device that does not exist.
     """
-    from mace_gaunt.benchmark.peer.results import make_ratios, make_row
+    from mace_gaunt.benchmark.peer import sides
+    from mace_gaunt.benchmark.peer.kernel_choice import check_kernels
+    from mace_gaunt.benchmark.peer.limits import Limits
+
+    products = load_products(settings.families)
+    kernels = known_kernels(products)
+    check_kernels(settings.kernel, kernels)
+    peer = sides.find_peer(settings.peer_env) if settings.peer else None
+    return with_threads(settings), Arena(products, kernels, peer, Limits(settings.limit))
+
+
+@dataclass
+class Arena:
+    """What the problems of one command share.
+
+    Attributes:
+        products: See `load_products`.
+        kernels: See `known_kernels`.
+        peer: The peer's Python.
+        limits: Where sides ended.
+        rows: The table so far.
+        ratios: The ratios so far.
+        shares: The profile so far.
+    """
+
+    products: dict[str, Any]
+    kernels: "dict[str, Known]"
+    peer: Path | None
+    limits: "Limits"
+    rows: "list[Row]" = field(default_factory=list)
+    ratios: "list[Ratio]" = field(default_factory=list)
+    shares: "list[Share]" = field(default_factory=list)
+
+
+def run(
+    settings: "Settings",
+    arena: Arena,
+    make_problem: "Callable[[Size, Path], dict[str, Any]]",
+    argv: list[str],
+    command: str,
+    *,
+    calls: int | None = None,
+    profiled: bool = False,
+) -> int:
+    """Time all problems of a request and write what was found, after each problem.
+
+    Args:
+        settings: The request.
+        arena: From `prepare`.
+        make_problem: Writes the structures of a problem into a folder, and gives what `problem.side_settings` does.
+        argv: The words after the instrument's name.
+        command: The words up to there.
+        calls: Calls of a turn.
+        profiled: Whether the eager sides' steps are profiled.
+
+    Returns:
+        Exit status: 1 if a side failed.
+
+    Raises:
+        UserError: If a problem cannot be made, or the folder may not be used; then nothing is written.
+    """
+    from mace_gaunt.cli.benchmark_run import open_folder, write_record
+    from mace_gaunt.cli.record import now
+
+    with tempfile.TemporaryDirectory() as scratch:
+        problems = []
+        for number, size in enumerate(settings.sizes):
+            place = Path(scratch) / str(number)
+            place.mkdir()
+            problems.append(make_problem(size, place))
+        folder, started = open_folder(settings.out, settings.overwrite, WRITTEN), now()
+        warn_if_busy(settings.threads or 1)
+        for problem in problems:
+            compare(settings, problem, arena, Path(scratch) / "compiled", calls, profiled)
+            write(folder, arena)
+    if len(problems) > 1:
+        write_growth(folder, arena, settings)
+    write_record(folder, argv, command, settings, started)
+    print(f"results  {folder / TABLE}\nsee also {folder}")
+    return int(any(row.failed for row in arena.rows))
+
+
+def compare(
+    settings: "Settings", problem: dict[str, Any], arena: Arena, cache: Path, calls: int | None, profiled: bool
+) -> None:
+    """Time one problem, and print it; what was found goes to the arena.
+
+    Args:
+        settings: The request.
+        problem: See `problem.side_settings`.
+        arena: What the problems share.
+        cache: Folder for compiled code.
+        calls: Calls of a turn.
+        profiled: Whether the eager sides' steps are profiled.
+    """
+    from mace_gaunt.benchmark.peer.breakdown import break_down
+    from mace_gaunt.benchmark.peer.results import make_ratios
     from mace_gaunt.benchmark.peer.sides import list_sides
     from mace_gaunt.benchmark.peer.turns import contestants, race
+    from mace_gaunt.cli.benchmark_lines import share_lines, table_lines
 
-    warn_if_busy(settings.threads or 1)
-    products = load_products(settings.families)
-    rows: list[Row] = []
-    ratios: list[Ratio] = []
-    with contestants(list_sides(settings), settings, problem, products, peer, scratch) as entrants:
+    sides = list_sides(settings, arena.kernels)
+    reasons = {(side, what): arena.limits.reason(side, what, problem) for side in sides for what in settings.what}
+    trying = [side for side in sides if not all(reasons[side, what] for what in settings.what)]
+    with contestants(trying, settings, problem, arena.products, arena.peer, cache) as entrants:
         for what in settings.what:
-            race(entrants, what, settings, calls, tell)
-            found = [make_row(entrant, what) for entrant in entrants]
-            compared = make_ratios(entrants, what)
-            print(*lines(found, compared, settings), sep="\n", flush=True)
-            rows, ratios = rows + found, ratios + compared
-        if profiled is not None:
-            profiled(entrants)
-    return rows, ratios
+            active = [entrant for entrant in entrants if not reasons[entrant.side, what]]
+            race(active, what, settings, calls, tell)
+            arena.limits.note(active, what, problem)
+            rows = [make_any_row(side, active, what, problem, reasons[side, what]) for side in sides]
+            ratios = make_ratios(active, what, problem)
+            print(*table_lines(rows, ratios, settings), sep="\n", flush=True)
+            arena.rows += rows
+            arena.ratios += ratios
+        if profiled:
+            tell("profiles of the eager sides")
+            shares = break_down(entrants, settings.timeout, problem)
+            print(*share_lines(shares), sep="\n", flush=True)
+            arena.shares += shares
+
+
+def make_any_row(side: Any, active: "Iterable[Contestant]", what: str, problem: dict[str, Any], reason: str) -> "Row":
+    """The row of a side that tried, or of one that was left out."""
+    from mace_gaunt.benchmark.peer.results import Row, columns_of, make_row
+
+    if reason:
+        return Row(**columns_of(side, what, problem), left_out=reason)
+    return make_row(next(entrant for entrant in active if entrant.side == side), what, problem)
 
 
 def warn_if_busy(threads: int) -> None:
@@ -112,58 +227,26 @@ def tell(text: str) -> None:
     print(f"... {text}", flush=True)
 
 
-def lines(rows: Iterable["Row"], ratios: Iterable["Ratio"], settings: "Settings") -> list[str]:
-    """The table of one quantity for the terminal."""
-    rows = list(rows)
-    built = [row for row in rows if row.nodes is not None]
-    sizes = f"{built[0].nodes:g} atoms, {built[0].edges:g} edges, " if built else ""
-    found = [
-        f"{rows[0].what}: {sizes}{settings.num_channels} channels, max_L {settings.max_L}, {settings.dtype}, "
-        f"{settings.threads} threads, {settings.device}",
-        f"  {'':34} {'ms':>8} {'quartiles':>17} {'per s':>7} {'first s':>8} {'tensors MB':>10} {'process MB':>10} "
-        f"{'parameters':>10}",
-    ]
-    found += [line(row) for row in rows]
-    found += [
-        f"  {ratio.ours}: {ratio.median:.2f} times as fast as {ratio.peer} (quartiles {ratio.q1:.2f} to {ratio.q3:.2f})"
-        for ratio in ratios
-    ]
-    return found
-
-
-def line(row: "Row") -> str:
-    """One side in the table."""
-    name = " ".join(word for word in (row.program, row.family, row.variant) if word)
-    if row.median_ms is None:
-        return f"  {name:34} failed: {row.failed}"
-    tensors, process = (
-        f"{value:.0f}" if value is not None else "-" for value in (row.peak_tensors_MB, row.peak_process_MB)
-    )
-    spread = f"{row.q1_ms:.1f} to {row.q3_ms:.1f}"
-    return (
-        f"  {name:34} {row.median_ms:8.1f} {spread:>17} {row.per_second:7.2f} {row.first_call_s:8.1f} {tensors:>10} "
-        f"{process:>10} {row.parameters:>10,}"
-    )
-
-
-def share_lines(shares: Iterable["Share"]) -> list[str]:
-    """The profile for the terminal."""
-    return [
-        f"  {share.side:32} {share.part:14} "
-        + (f"{share.ms:8.1f} ms {share.share:5.0%} " if share.ms is not None and share.share is not None else " " * 18)
-        + f"{share.GFLOP_per_s:8.1f} GFLOP/s {share.GB_per_s:7.1f} GB/s"
-        for share in shares
-    ]
-
-
-def write(folder: Path, rows: list["Row"], ratios: list["Ratio"]) -> None:
-    """Write both tables."""
+def write(folder: Path, arena: Arena) -> None:
+    """Write the tables."""
+    from mace_gaunt.benchmark.peer.breakdown import Share
     from mace_gaunt.benchmark.peer.results import Ratio, Row, write_table
 
-    write_table(folder / TABLE, rows, Row)
-    write_table(folder / RATIOS, ratios, Ratio)
+    write_table(folder / TABLE, arena.rows, Row)
+    write_table(folder / RATIOS, arena.ratios, Ratio)
+    if arena.shares:
+        write_table(folder / PROFILE, arena.shares, Share)
 
 
-def status(rows: Iterable["Row"]) -> int:
-    """Exit status: 1 if a side failed in anything."""
-    return int(any(row.failed for row in rows))
+def write_growth(folder: Path, arena: Arena, settings: "Settings") -> None:
+    """Write and print how time and memory grow, and draw it."""
+    from mace_gaunt.benchmark.peer.growth import Growth, make_growths
+    from mace_gaunt.benchmark.peer.plots import plot_all
+    from mace_gaunt.benchmark.peer.results import write_table
+    from mace_gaunt.cli.benchmark_lines import conditions, growth_lines
+
+    growths = make_growths(arena.rows)
+    write_table(folder / GROWTH, growths, Growth)
+    for line in growth_lines(growths):
+        print(line)
+    plot_all(arena.rows, conditions(settings), folder)

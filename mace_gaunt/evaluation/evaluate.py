@@ -7,11 +7,10 @@ import numpy as np
 from torch import Tensor
 
 from mace_gaunt.data.atomic_data import AtomicData
-from mace_gaunt.data.collate import collate
 from mace_gaunt.evaluation.metrics import Predictions, metrics_row
-from mace_gaunt.model.gradients import predict
+from mace_gaunt.model.gradients import EdgeGradient
 from mace_gaunt.model.mace import MACE
-from mace_gaunt.simulation.batching import MAX_EDGES_PER_BATCH, in_batches
+from mace_gaunt.simulation.batching import MAX_EDGES_PER_BATCH, predict_batches
 from mace_gaunt.simulation.progress import ProgressLine
 
 
@@ -42,36 +41,38 @@ def predict_splits(
     frames_by_split: Mapping[str, Sequence[AtomicData]],
     *,
     max_edges_per_batch: int = MAX_EDGES_PER_BATCH,
+    gradient: EdgeGradient | None = None,
     progress: bool = True,
 ) -> dict[str, Predictions]:
     """Energies and forces of every frame of every split, in the frames' order.
 
     Args:
         model: The model, on the device where it is to run.
-        frames_by_split: Frames built with the model's r_max and atomic_numbers.
+        frames_by_split: Frames built with the model's r_max and atomic_numbers; read once, a batch at a time.
         max_edges_per_batch: How much is computed at once.
-        progress: Whether a progress line goes to stderr.
+        gradient: Of `compile_inference`; None computes eagerly.
+        progress: Whether a progress line, with the structures per second, goes to stderr.
 
     Returns:
         Predictions by split.
     """
-    line = ProgressLine(sum(map(len, frames_by_split.values())), "evaluate", "frames", progress)
+    line = ProgressLine(sum(map(len, frames_by_split.values())), "evaluate", "structures", progress)
     predictions = {}
     for split, frames in frames_by_split.items():
-        predictions[split] = _predict(model, frames, max_edges_per_batch, line, split)
+        batches = predict_batches(model, frames, max_edges_per_batch, gradient_of=lambda batch: gradient)
+        predictions[split] = _gather(batches, line, split)
     line.close()
     return predictions
 
 
-def _predict(model: MACE, frames: Iterable[AtomicData], max_edges: int, line: ProgressLine, split: str) -> Predictions:
+def _gather(batches: Iterable[tuple[Any, dict[str, Tensor]]], line: ProgressLine, split: str) -> Predictions:
     parts = []
-    for group in in_batches(frames, max_edges):
-        batch = collate(group)
-        parts.append(_collect(predict(model, batch.to(model.device)), batch))
-        line.update(line.done + len(group), split)
-    return (
-        Predictions(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}) if parts else _NONE
-    )
+    for batch, prediction in batches:
+        parts.append(_collect(prediction, batch))
+        line.update(line.done + batch.num_graphs, split)
+    if not parts:
+        return _NONE
+    return Predictions(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 
 def _collect(prediction: dict[str, Tensor], batch: Any) -> dict[str, np.ndarray]:

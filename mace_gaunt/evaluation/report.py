@@ -16,6 +16,7 @@ from mace_gaunt.evaluation.metrics import Predictions, metrics_row, missing_labe
 from mace_gaunt.evaluation.plots import plot_parity, plot_training_curve
 from mace_gaunt.evaluation.published import published_rows, sources
 from mace_gaunt.evaluation.tables import metrics_table
+from mace_gaunt.model.gradients import EdgeGradient
 from mace_gaunt.model.mace import MACE
 from mace_gaunt.simulation.batching import MAX_EDGES_PER_BATCH
 from mace_gaunt.simulation.output import check_output
@@ -27,6 +28,7 @@ def report(
     out: str | Path,
     *,
     max_edges_per_batch: int = MAX_EDGES_PER_BATCH,
+    gradient: EdgeGradient | None = None,
     published: bool = False,
     metrics_csv: str | Path | None = None,
     overwrite: bool = False,
@@ -40,6 +42,7 @@ def report(
         frames_by_split: Frames built with the model's r_max and atomic_numbers.
         out: Folder for the files. Nothing is written before every split has been predicted.
         max_edges_per_batch: How much is computed at once.
+        gradient: Of `compile_inference`; None computes eagerly.
         published: Whether the published 3BPA errors are shown: only for the real 3BPA data.
         metrics_csv: A run's metrics.csv; then `training_curve.png` is drawn too.
         overwrite: Whether a report in `out` may be replaced.
@@ -55,7 +58,9 @@ def report(
     if not frames_by_split:
         raise UserError("There is no split to evaluate.")
     folder = check_output(out, ["metrics.csv"], overwrite)
-    predictions = predict_splits(model, frames_by_split, max_edges_per_batch=max_edges_per_batch, progress=progress)
+    predictions = predict_splits(
+        model, frames_by_split, max_edges_per_batch=max_edges_per_batch, gradient=gradient, progress=progress
+    )
     rows = [metrics_row(split, found) for split, found in predictions.items()]
     _write(folder, predictions, rows)
     if metrics_csv is not None:

@@ -11,6 +11,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from mace_gaunt.training.data_wait import DataWait, FetchWatch, Sums, device_mark, remark
+
 
 def duration(seconds: float) -> str:
     """Hours, minutes and seconds as 1:02:03, or 2:03 below an hour."""
@@ -44,7 +46,10 @@ def errors_line(values: Mapping[str, Any], short: bool = False) -> str:
 
 
 class ProgressReport(ProgressBar):
-    """Loss, validation errors in meV and meV/Å, and the time left.
+    """Loss, validation errors in meV and meV/Å, the share of the time spent waiting for batches, and the time left.
+
+    The share is of the training steps since the last validation, as `DataWait` counts them; it is also logged, as
+    `data_wait` (between 0 and 1). When it is too large there is a remark, once, that says what to change.
 
     Args:
         refresh_s: Seconds between two updates of the bar; the loss is read from the device only then.
@@ -57,6 +62,9 @@ class ProgressReport(ProgressBar):
         self._bar: Progress | None = None
         self._errors = ""
         self._start = self._first = self._last_refresh = 0.0
+        self.data_wait = DataWait()
+        self._before = Sums()
+        self._has_remarked = False
 
     @property
     def is_enabled(self) -> bool:
@@ -78,6 +86,19 @@ class ProgressReport(ProgressBar):
         elif self._enabled:
             print(*args, flush=True)
 
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Watch the training batches come."""
+        super().setup(trainer, pl_module, stage)
+        if stage == TrainerFn.FITTING:
+            self.data_wait, self._before = DataWait(device_mark(trainer.strategy.root_device)), Sums()
+            trainer.profiler = FetchWatch(trainer.profiler, self.data_wait)  # type: ignore[attr-defined]
+
+    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Give the trainer its profiler back."""
+        watch = trainer.profiler  # type: ignore[attr-defined]
+        if isinstance(watch, FetchWatch):
+            trainer.profiler = watch.profiler  # type: ignore[attr-defined]
+
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Start the clock, and the bar when there is a terminal."""
         self._start, self._first = time.monotonic(), float(trainer.global_step)
@@ -87,6 +108,24 @@ class ProgressReport(ProgressBar):
             self._bar = Progress(*columns, TextColumn("{task.fields[status]}"), console=console, auto_refresh=False)
             self._task = self._bar.add_task("", total=None, status="")
             self._bar.start()
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """The first batch is waited for: loader processes may have to start."""
+        self.data_wait.ask()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Until the next epoch nothing is waited for."""
+        self.data_wait.end_step()
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """The validation belongs to no step."""
+        self.data_wait.end_step()
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Log the share."""
+        share = (self.data_wait.sums - self._before).share
+        if share is not None and trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            pl_module.log("data_wait", share, rank_zero_only=True)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any, **kwargs: Any
@@ -104,9 +143,14 @@ class ProgressReport(ProgressBar):
             description=f"{trainer.current_epoch + 1}/{pl_module.total_epochs}",
             completed=trainer.fit_loop.epoch_loop.batch_progress.current.ready,
             total=trainer.num_training_batches,
-            status=f"loss {loss:.3g} {self._errors} {self.times(trainer, pl_module)[1]} left",
+            status=f"loss {loss:.3g} {self._errors} data {self._wait()} {self.times(trainer, pl_module)[1]} left",
             refresh=True,
         )
+
+    def _wait(self) -> str:
+        """Share of the time since the last validation as "2%"; "-" before there is one."""
+        share = (self.data_wait.sums - self._before).share
+        return "-" if share is None else f"{share:.0%}"
 
     def times(self, trainer: lightning.Trainer, pl_module: Any) -> tuple[str, str]:
         """Elapsed and remaining time, the latter from the mean time of a step of this process so far."""
@@ -129,10 +173,20 @@ class ProgressReport(ProgressBar):
                 f"loss {float(values['train/loss']):.4g} valid {float(values['valid/loss']):.4g}",
                 errors_line(values),
                 f"lr {float(values['lr']):.3g}",
+                f"data wait {self._wait()}",
                 f"{elapsed} elapsed, {left} left",
                 sep="  ",
                 flush=True,
             )
+        self._before = self.data_wait.sums
+        self._remark(trainer)
+
+    def _remark(self, trainer: lightning.Trainer) -> None:
+        """Say once what to change when batches come too slowly."""
+        found = remark(self.data_wait.sums, getattr(trainer.train_dataloader, "num_workers", 0))
+        if found is not None and not self._has_remarked:
+            self._has_remarked = True
+            self.print(found)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Leave the bar as it is."""

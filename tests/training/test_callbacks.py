@@ -104,7 +104,9 @@ def test_metrics_table(train: Callable) -> None:
     assert [(row["epoch"], row["step"]) for row in rows] == [("1", "3"), ("2", "6"), ("3", "9")]
     names = ["loss", "energy_rmse_meV", "energy_mae_meV", "energy_rmse_meV_per_atom", "energy_mae_meV_per_atom"]
     names += ["forces_rmse_meV_A", "forces_mae_meV_A"]
-    assert list(rows[0]) == ["epoch", "step", "seconds", "train/loss", "lr", *[f"valid/{name}" for name in names]]
+    columns = ["epoch", "step", "seconds", "data_wait", "train/loss", "lr"]
+    assert list(rows[0]) == [*columns, *[f"valid/{name}" for name in names]]
+    assert all(0 < float(row["data_wait"]) < 1 for row in rows)
     assert all(float(row["lr"]) == 0.02 for row in rows)
 
 
@@ -164,7 +166,7 @@ def test_one_line_per_validation(train: Callable, capsys: pytest.CaptureFixture[
     train(2)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
     assert len(lines) == 2
-    for text in ("epoch 2/2", "loss ", "valid ", " meV (", "meV/Å", "lr 0.02", "elapsed", "left"):
+    for text in ("epoch 2/2", "loss ", "valid ", " meV (", "meV/Å", "lr 0.02", "data wait", "elapsed", "left"):
         assert text in lines[1]
 
 

@@ -55,7 +55,9 @@ class Epochs(lightning.Callback):
 
 def rows(run: SimpleNamespace) -> list[dict[str, str]]:
     with (run.folder / "metrics.csv").open() as file:
-        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+        return [
+            {name: row[name] for name in row if name not in ("seconds", "data_wait")} for row in csv.DictReader(file)
+        ]
 
 
 def last(run: SimpleNamespace) -> dict[str, Any]:
