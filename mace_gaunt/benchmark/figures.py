@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogFormatter, NullLocator
 from PIL import Image
@@ -45,8 +46,13 @@ def style(names: Iterable[tuple[str, str]], order: Sequence[str]) -> dict[tuple[
 def log_values(axes: Axes) -> None:
     """A logarithmic axis upwards with numbers such as 60, not 6 x 10^1."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(PlainLogFormatter(minor_thresholds=(1.5, 0.4)))
+    plain_numbers(axes.yaxis)
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Numbers such as 60 at a logarithmic axis, also between powers of ten where it spans few."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(PlainLogFormatter(minor_thresholds=(1.5, 0.4)))
 
 
 class PlainLogFormatter(LogFormatter):
@@ -65,11 +71,11 @@ def log_degrees(axes: Axes, degrees: Iterable[int]) -> None:
 
 
 def draw_guides(axes: Axes, start: tuple[float, float], end: float, powers: Iterable[int]) -> None:
-    """Grey lines that grow as powers of L, from one point, named at their ends.
+    """Grey lines that grow as powers of L, or linearly, from one point, named at their ends.
 
     Args:
         axes: With logarithmic axes, everything else drawn; its limits stay.
-        start: L and time where they begin.
+        start: Where they begin.
         end: Largest L.
         powers: The powers.
     """
@@ -79,7 +85,7 @@ def draw_guides(axes: Axes, start: tuple[float, float], end: float, powers: Iter
         last = start[1] * (reach / start[0]) ** power
         axes.plot([start[0], reach], [start[1], last], color="0.6", linewidth=1, linestyle=(0, (1, 1)), zorder=0)
         axes.annotate(
-            f"$L^{power}$",
+            "linear" if power == 1 else f"$L^{power}$",
             (reach, last),
             color="0.35",
             xytext=(-2, -9),

@@ -1,14 +1,7 @@
 """`mace-gaunt benchmark step`: a training step of this program beside one of mace-torch."""
 
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 from mace_gaunt.benchmark.keys import describe, read_pairs
 from mace_gaunt.benchmark.peer.settings import STEP_KEYS, step_settings
-
-if TYPE_CHECKING:
-    from mace_gaunt.benchmark.peer.turns import Contestant
 
 COMMAND = "benchmark step"
 
@@ -25,6 +18,9 @@ examples:
   mace-gaunt benchmark step threads=2 num_channels=128 families=gaunt,clebsch_gordan peer=eager,compiled out=all
   mace-gaunt benchmark step what=infer batch_size=1 data=3bpa threads=1 out=one_molecule
   mace-gaunt benchmark step peer=none ours=eager num_channels=16 out=ours
+  mace-gaunt benchmark step data=3bpa threads=2 batch_size=3,10,30,100 batches=1 memory=8 out=edges
+  mace-gaunt benchmark step threads=2 max_L=1..6 max_ell=max_L batches=1 families=gaunt,clebsch_gordan out=degrees
+  mace-gaunt benchmark step threads=2 kernel=fourier,grid peer=none out=kernels
 
 keys (and defaults):
 {keys}"""
@@ -48,47 +44,18 @@ def run(argv: list[str]) -> int:
         UserError: For anything the user can mend; then nothing is written.
     """
     from mace_gaunt.cli import side_by_side
-    from mace_gaunt.cli.benchmark_run import open_folder, read_words, write_record
-    from mace_gaunt.cli.record import now
+    from mace_gaunt.cli.benchmark_run import read_words
 
     settings = step_settings(read_pairs(read_words(argv, COMMAND), STEP_KEYS, COMMAND))
-    side_by_side.load_products(settings.families)
-    peer = side_by_side.find_peer(settings)
-    settings = side_by_side.with_threads(settings)
+    settings, arena = side_by_side.prepare(settings)
     from mace_gaunt.benchmark.peer.problem import training_problem
 
-    with tempfile.TemporaryDirectory() as scratch:
-        problem = training_problem(settings, Path(scratch))
-        folder = open_folder(
-            settings.out, settings.overwrite, (side_by_side.TABLE, side_by_side.RATIOS, side_by_side.PROFILE)
-        )
-        started = now()
-
-        def profile(entrants: list["Contestant"]) -> None:
-            if settings.profile and settings.device == "cpu" and "step" in settings.what:
-                tell_profile(entrants, settings.timeout, settings.dtype, folder)
-
-        rows, ratios = side_by_side.compare(settings, problem, peer, Path(scratch), profiled=profile)
-    side_by_side.write(folder, rows, ratios)
-    write_record(folder, argv, COMMAND, settings, started)
-    print(f"results  {folder / side_by_side.TABLE}\nsee also {folder}")
-    return side_by_side.status(rows)
-
-
-def tell_profile(entrants: list["Contestant"], timeout: float, dtype: str, folder: Path) -> None:
-    """Print and write where the eager steps spend their time.
-
-    Args:
-        entrants: The sides.
-        timeout: Longest time of an answer (s).
-        dtype: Precision of the sides.
-        folder: Where the table is written.
-    """
-    from mace_gaunt.benchmark.peer.breakdown import Share, break_down
-    from mace_gaunt.benchmark.peer.results import write_table
-    from mace_gaunt.cli.side_by_side import PROFILE, share_lines, tell
-
-    tell("profiles of the eager sides")
-    shares = break_down(entrants, timeout, dtype)
-    print(*share_lines(shares), sep="\n")
-    write_table(folder / PROFILE, shares, Share)
+    wanted = len(settings.sizes) == 1 if settings.profile is None else settings.profile
+    return side_by_side.run(
+        settings,
+        arena,
+        lambda size, place: training_problem(settings, size, place),
+        argv,
+        COMMAND,
+        profiled=wanted and settings.device == "cpu" and "step" in settings.what,
+    )

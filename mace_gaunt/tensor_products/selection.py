@@ -1,7 +1,8 @@
 """kernel=auto: the fastest kernel of a family, measured on the device at hand and at the sizes at hand.
 
 Kernels of a family compute the same function. Here all that can be built are first checked to agree, in values and
-gradients, then timed in turns; the choice is kept per device, size and version in memory and in a small file.
+gradients, then timed in turns, on a part of a large batch (`sample.py`); the choice is kept per device, size and
+version in memory and in a small file.
 """
 
 import json
@@ -19,13 +20,14 @@ from torch import Tensor
 from mace_gaunt import __version__
 from mace_gaunt.so3.harmonics import spherical_harmonics
 from mace_gaunt.tensor_products.contracts import EdgeProduct, FeatureProduct, NodeProduct, Product
+from mace_gaunt.tensor_products.sample import enough_graph, enough_rows, first_rows
 
-ROUNDS, MOST_ROUNDS = 7, 50
+FIRST_ROUNDS, ROUNDS, MOST_ROUNDS = 3, 7, 50
 SECONDS_PER_PRODUCT = 1.0
 ENOUGH_SECONDS = 0.2
 """Fast kernels are timed in more rounds, so long: seven calls of a millisecond say little on a busy machine."""
 DROP_ABOVE = 3.0
-"""A kernel that takes this much longer than the best in the first round is not timed again."""
+"""A kernel that takes this much longer than the best in each of the first rounds is not timed again."""
 TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-8}
 
 _memory: dict[str, dict[str, float]] = {}
@@ -69,7 +71,7 @@ def select_kernel(
     Args:
         product: On its device, in its precision; `kernel_name` changes, its function does not.
         inputs: What `forward` takes, for an edge product with the edges' vectors, [n_edges, 3], in the place of their
-            harmonics; values do not matter, sizes do.
+            harmonics; values do not matter, sizes do. Of many rows a part is measured (`first_rows`).
         training: Whether to time two derivatives, as a training on forces needs, or one.
         gradients: Whether derivatives are wanted at all; without them the forward pass alone is timed.
         cache: Whether earlier measurements are used, and this one is kept.
@@ -83,7 +85,7 @@ def select_kernel(
     names = candidates(product)
     if len(names) < 2:
         return Choice(product.kernel_name, {}, False)
-    order = 2 if training else int(gradients)
+    order, inputs = 2 if training else int(gradients), first_rows(product, inputs)
     key = describe(product, inputs, names, order)
     known = recall(key) if cache else None
     times = measure(product, inputs, names, order) if known is None else known
@@ -178,14 +180,17 @@ def check_agreement(family: str, one: str, other: str, expected: list[Tensor], f
 
 def timed_in_turns(runs: dict[str, Callable[[], list[Tensor]]], device: torch.device) -> dict[str, float]:
     """Median milliseconds of each, one round after the other so that noise meets all alike."""
-    times: dict[str, list[float]] = {name: [timed(run, device)] for name, run in runs.items()}
-    best = min(values[0] for values in times.values())
-    kept = [name for name, values in times.items() if values[0] <= DROP_ABOVE * best]
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(FIRST_ROUNDS):
+        for name, run in runs.items():
+            times[name].append(timed(run, device))
+    best = min(min(values) for values in times.values())
+    kept = [name for name, values in times.items() if min(values) <= DROP_ABOVE * best]
     begin = time.perf_counter()
     # The agreement check was the warm-up; with one kernel left there is nothing to decide.
-    for done in range(MOST_ROUNDS if len(kept) > 1 else 0):
+    for done in range(FIRST_ROUNDS, MOST_ROUNDS if len(kept) > 1 else 0):
         spent = time.perf_counter() - begin
-        if (done >= 2 and spent > SECONDS_PER_PRODUCT) or (done >= ROUNDS and spent > ENOUGH_SECONDS):
+        if spent > SECONDS_PER_PRODUCT or (done >= ROUNDS and spent > ENOUGH_SECONDS):
             break
         for name in kept:
             times[name].append(timed(runs[name], device))
@@ -259,21 +264,29 @@ def remember(key: str, times: dict[str, float]) -> None:
 
 
 def example_inputs(product: Product, n_nodes: int, n_edges: int) -> tuple[Tensor, ...]:
-    """Random inputs for `select_kernel` of an edge or node product, on its device and in its precision.
+    """Random inputs for `select_kernel` of a product of a model, on its device and in its precision.
 
     Args:
-        product: An edge or node product.
-        n_nodes: Number of nodes.
+        product: A product; of a feature product both factors have natural parity.
+        n_nodes: Number of nodes of a batch; of many, the inputs are of as many as are measured on.
         n_edges: Number of edges.
     """
+    channels = getattr(product, "num_channels", None) or 1
+    rows = enough_rows(product, channels, product.where.device)
+    if not isinstance(product, EdgeProduct):
+        n_nodes = min(n_nodes, rows or n_nodes)
+    else:
+        n_nodes, n_edges = enough_graph(n_nodes, n_edges, rows)
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator).to(product.where)
 
-    channels = getattr(product, "num_channels", None) or 1
-    rows = [2] if getattr(product, "pseudo_in", False) else []
-    features = draw(n_nodes, *rows, (getattr(product, "l_in", 0) + 1) ** 2, channels)
+    if isinstance(product, FeatureProduct):
+        sizes = [sum(2 * l + 1 for l in degrees) for degrees in (product.degrees_x, product.degrees_y)]
+        return tuple(draw(n_nodes, size, channels) for size in sizes)
+    parities = [2] if getattr(product, "pseudo_in", False) else []
+    features = draw(n_nodes, *parities, (getattr(product, "l_in", 0) + 1) ** 2, channels)
     if isinstance(product, NodeProduct):
         types = torch.randint(product.num_elements, (n_nodes,), generator=generator)
         return features, types.to(product.where.device)
@@ -284,7 +297,7 @@ def example_inputs(product: Product, n_nodes: int, n_edges: int) -> tuple[Tensor
 
 
 def products_of(module: torch.nn.Module) -> Iterator[tuple[str, Product]]:
-    """The edge and node products of a model, outermost only."""
+    """The products of a model, outermost only."""
     inside: list[str] = []
     for name, member in module.named_modules():
         if isinstance(member, Product) and not any(name.startswith(f"{outer}.") for outer in inside):

@@ -29,7 +29,11 @@ GAUNT = {
         for place, name in (("edge_product", "Edge"), ("node_product", "Node"))
     }
 }
-SMALL = {"num_channels": 4, "max_ell": 1, "correlation": 2, "batch_size": 2, "batches": 2, "rounds": 1, "seconds": 1e-9}
+SMALL = {
+    **{"num_channels": (4,), "max_ell": (1,), "correlation": 2, "batch_size": (2,), "batches": 2},
+    **{"rounds": 1, "seconds": 1e-9},
+}
+PROBLEM = {"num_channels": 4, "max_L": 1, "max_ell": 1, "nodes": 27.0, "edges": 481.0}
 
 
 def start(code: str) -> Client:
@@ -196,8 +200,7 @@ class Script:
 
 def contestant(program: str, seconds: float, log: list, family: str = "", **more) -> Contestant:
     """A side that is ready."""
-    variant = more.pop("variant", "eager")
-    side = Side(program, family, variant)
+    side = Side(program, family, more.pop("variant", "eager"), more.pop("kernel", "auto"))
     built = {"n_nodes": [27, 27], "n_edges": [480, 482], "parameters": 7, "version": "1", "torch": "2"}
     return Contestant(side, Script(seconds, log, side.name, **more), built)
 
@@ -207,10 +210,10 @@ def test_sides_take_turns_and_the_ratio_is_of_rounds():
     entrants = [contestant(OURS, 0.2, log, "gaunt"), contestant(PEER, 0.8, log)]
     race(entrants, "step", small_settings(rounds=3), None, lambda text: None)
     assert log[4:] == ["mace_gaunt gaunt eager", "mace-torch eager"] * 3
-    (ratio,) = make_ratios(entrants, "step")
-    assert (ratio.ours, ratio.peer, ratio.nodes) == ("mace_gaunt gaunt eager", "mace-torch eager", 27)
+    (ratio,) = make_ratios(entrants, "step", PROBLEM)
+    assert (ratio.ours, ratio.other, ratio.nodes) == ("mace_gaunt gaunt eager", "mace-torch eager", 27)
     assert ratio.median == pytest.approx(4.0)
-    row = make_row(entrants[0], "step")
+    row = make_row(entrants[0], "step", PROBLEM)
     # Turns of half a second: two calls, and one more that is not counted.
     assert (row.median_ms, row.samples, row.edges, row.peak_tensors_MB) == (pytest.approx(200.0), 6, 481, 2.0)
 
@@ -219,9 +222,26 @@ def test_a_side_that_breaks_leaves_the_others_running():
     log: list[str] = []
     entrants = [contestant(OURS, 0.2, log, "gaunt"), contestant(PEER, 0.8, log, fails_at=3)]
     race(entrants, "step", small_settings(rounds=3), None, lambda text: None)
-    assert make_row(entrants[1], "step").failed == "it broke"
-    assert make_row(entrants[0], "step").median_ms == pytest.approx(200.0)
-    assert make_ratios(entrants, "step") == []
+    assert make_row(entrants[1], "step", PROBLEM).failed == "it broke"
+    assert make_row(entrants[0], "step", PROBLEM).median_ms == pytest.approx(200.0)
+    assert make_ratios(entrants, "step", PROBLEM) == []
+
+
+def test_long_calls_all_count():
+    log: list[str] = []
+    entrant = contestant(OURS, 3.0, log, "gaunt")
+    race([entrant], "step", small_settings(rounds=2), None, lambda text: None)
+    assert entrant.rounds["step"] == [[3.0], [3.0]]
+
+
+def test_kernels_of_one_function_are_compared():
+    log: list[str] = []
+    names = [("gaunt", "fourier", 0.3), ("gaunt", "grid", 0.2), ("clebsch_gordan", "dense", 0.6)]
+    entrants = [contestant(OURS, seconds, log, family, kernel=kernel) for family, kernel, seconds in names]
+    race(entrants, "step", small_settings(), None, lambda text: None)
+    (ratio,) = make_ratios(entrants, "step", PROBLEM)
+    assert (ratio.ours, ratio.other) == ("mace_gaunt gaunt grid eager", "mace_gaunt gaunt fourier eager")
+    assert ratio.median == pytest.approx(1.5)
 
 
 def test_another_form_with_another_value_is_let_out():
@@ -272,8 +292,10 @@ def test_work_of_both_backward_passes_belongs_to_the_part():
 
 
 def test_a_problem_of_the_bundled_data(tmp_path):
-    settings = problem.training_problem(small_settings(), tmp_path)
-    assert settings["atomic_numbers"] == [1, 6, 7, 8] and settings["batch_size"] == 2
+    request = small_settings()
+    (size,) = request.sizes
+    settings = problem.training_problem(request, size, tmp_path)
+    assert settings["atomic_numbers"] == [1, 6, 7, 8] and settings["batch_size"] == 2 and settings["nodes"] == 54
     assert settings["num_channels"] == 4 and settings["avg_num_neighbors"] > 5
     assert len((tmp_path / "frames.extxyz").read_text().splitlines()) == 4 * 29
 
@@ -305,8 +327,9 @@ def test_the_true_peer_sees_the_same_graphs_and_flies_the_same_way(tmp_path):
         python = sides.find_peer(os.environ.get("MACE_GAUNT_PEER_ENV"))
     except UserError as error:
         pytest.skip(str(error))
-    settings = MdSettings(out="unused", threads=1, num_channels=4, max_ell=1, correlation=2, rounds=1, seconds=1e-9)
-    task = problem.box_problem(settings, 1, tmp_path)
+    few = {"num_channels": (4,), "max_ell": (1,), "correlation": 2, "rounds": 1, "seconds": 1e-9}
+    settings = MdSettings(out="unused", threads=1, **few)
+    task = problem.box_problem(settings, settings.sizes[0], tmp_path)
     entrants = []
     try:
         for side in (Side(OURS, "gaunt", "eager"), Side(PEER, "", "eager")):

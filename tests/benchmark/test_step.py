@@ -24,7 +24,7 @@ def ask(*words: str, keys=STEP_KEYS, make=step_settings):
 def test_keys_become_settings():
     settings = ask("out=x", "families=gaunt,clebsch_gordan", "peer=none", "ours=compiled", "what=step", "max_L=2")
     assert settings.families == ("gaunt", "clebsch_gordan") and settings.peer == () and settings.ours == ("compiled",)
-    assert (settings.what, settings.max_L, settings.num_channels) == (("step",), 2, 64)
+    assert (settings.what, settings.max_L, settings.num_channels) == (("step",), (2,), (64,))
     moving = ask("out=x", "repeat=1..3", "what=all", keys=MD_KEYS, make=md_settings)
     assert (moving.repeat, moving.what, moving.ours) == ((1, 2, 3), ("infer", "md"), ("eager", "compiled"))
 
@@ -39,6 +39,11 @@ def test_keys_become_settings():
         (["out=x", "families=all"], "name them"),
         (["out=x", "seconds=-1"], "positive number"),
         (["out=x", "allocator=mine"], "no 'mine'"),
+        (["out=x", "max_ell=max_l"], "whole numbers"),
+        (["out=x", "kernel=grid,{edges:fused}"], r"\{edge:NAME,node:NAME\}"),
+        (["out=x", "kernel={edge:}"], r"\{edge:NAME,node:NAME\}"),
+        (["out=x", "limit=0"], "positive number"),
+        (["out=x", "device=cuda", "memory=4"], "on a CPU"),
     ],
 )
 def test_mistakes_are_named(words, message):
@@ -55,12 +60,15 @@ def test_mistakes_that_only_the_run_sees(instrument, tmp_path, monkeypatch):
         instrument.run(["out=x", "peer_env=here"])
     with pytest.raises(UserError, match=r"no file|No structure file"):
         instrument.run(["out=x", "peer=none", "data=no.xyz" if instrument is benchmark_step else "structure=no.xyz"])
+    with pytest.raises(UserError, match=r"kernel=sparse is not possible: gaunt has no such kernel"):
+        instrument.run(["out=x", "peer=none", "kernel=grid,sparse"])
     assert not (tmp_path / "x").exists()
 
 
 def test_data_with_too_few_structures_are_refused(tmp_path):
     with pytest.raises(UserError, match="batch_size=300 batches=4 take 1200"):
-        problem.training_problem(ask("out=x", "batch_size=300"), tmp_path)
+        request = ask("out=x", "batch_size=5,300")
+        problem.training_problem(request, request.sizes[0], tmp_path)
 
 
 def test_help_lists_every_key():
@@ -73,9 +81,10 @@ def test_help_lists_every_key():
 def backend(tmp_path):
     """Our side in this process, tiny, in float64."""
     settings = ask("out=x", "dtype=float64", *TINY, f"threads={torch.get_num_threads()}")
-    task = problem.training_problem(settings, tmp_path)
+    task = problem.training_problem(settings, settings.sizes[0], tmp_path)
+    own_settings = {"variant": "eager", "kernel": "auto", "products": side_by_side.load_products(["gaunt"])["gaunt"]}
     with torch.random.fork_rng():
-        yield own.Backend({**task, "variant": "eager", "products": side_by_side.load_products(["gaunt"])["gaunt"]})
+        yield own.Backend({**task, **own_settings})
 
 
 def test_steps_of_our_side_lower_the_loss_and_average_the_weights(backend):

@@ -1,8 +1,10 @@
 """Where the step of each side spends its time, beside what the machine can do."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from mace_gaunt.benchmark.peer.results import Sized, size_of
 from mace_gaunt.benchmark.peer.settings import EAGER
 from mace_gaunt.benchmark.peer.turns import Contestant, noted
 
@@ -10,8 +12,8 @@ REPEATS = 3
 
 
 @dataclass(frozen=True)
-class Share:
-    """One part of the step of one side; or, as part "machine", the measured limits.
+class Share(Sized):
+    """One part of the step of one side; or, as side "machine", the measured limits.
 
     Attributes:
         side: Name of the side.
@@ -34,13 +36,13 @@ class Share:
     GB_per_s: float
 
 
-def break_down(entrants: Iterable[Contestant], timeout: float, dtype: str) -> list[Share]:
+def break_down(entrants: Iterable[Contestant], timeout: float, problem: Mapping[str, Any]) -> list[Share]:
     """Profile the step of every eager side that makes one.
 
     Args:
         entrants: The sides.
         timeout: Longest time of an answer (s).
-        dtype: Precision in which the machine's limits are measured.
+        problem: See `problem.side_settings`; the machine's limits are measured in its precision.
     """
     shares: list[Share] = []
     for entrant in entrants:
@@ -48,17 +50,18 @@ def break_down(entrants: Iterable[Contestant], timeout: float, dtype: str) -> li
             continue
         with noted(entrant, "profile"):
             if not shares:
-                shares.append(machine_share(entrant, timeout, dtype))
-            shares += side_shares(entrant, timeout)
+                shares.append(machine_share(entrant, timeout, problem))
+            shares += side_shares(entrant, timeout, problem)
     return shares
 
 
-def machine_share(entrant: Contestant, timeout: float, dtype: str) -> Share:
+def machine_share(entrant: Contestant, timeout: float, problem: Mapping[str, Any]) -> Share:
     """The limits, measured in the process of a side, on its threads."""
-    rates = entrant.ask("rates", timeout, dtype=dtype)
+    rates = entrant.ask("rates", timeout, dtype=problem["dtype"])
     return Share(
-        "machine",
-        "matmul, copy",
+        **size_of(problem),
+        side="machine",
+        part="matmul, copy",
         ms=None,
         share=None,
         GFLOP=None,
@@ -68,13 +71,14 @@ def machine_share(entrant: Contestant, timeout: float, dtype: str) -> Share:
     )
 
 
-def side_shares(entrant: Contestant, timeout: float) -> list[Share]:
+def side_shares(entrant: Contestant, timeout: float, problem: Mapping[str, Any]) -> list[Share]:
     """The parts of a side's step."""
     answer = entrant.ask("profile", timeout, repeats=REPEATS)
     return [
         Share(
-            entrant.side.name,
-            part,
+            **size_of(problem),
+            side=entrant.side.name,
+            part=part,
             ms=found["seconds"] * 1e3,
             share=found["seconds"] / answer["seconds"],
             GFLOP=found["flops"] / 1e9,

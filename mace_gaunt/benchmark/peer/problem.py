@@ -1,5 +1,6 @@
 """The problem that all sides are given: the same structures, and the same settings of model and training."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from ase import units
 from ase.md.velocitydistribution import Stationary
 
-from mace_gaunt.benchmark.peer.settings import MdSettings, Settings, StepSettings
+from mace_gaunt.benchmark.peer.settings import MdSettings, Settings, Size, StepSettings
 from mace_gaunt.data.atomic_data import AtomicData
 from mace_gaunt.data.bundled import bundled_path
 from mace_gaunt.data.labels import LabelKeys
@@ -26,8 +27,9 @@ GAP = 3.0
 STILL = 1e-6
 """Scale of the interaction energy in molecular dynamics (eV): both sides fly the same way, whatever their weights."""
 
-MODEL_KEYS = ("num_channels", "max_L", "max_ell", "correlation", "num_interactions", "r_max", "kernel", "seed")
-MACHINE_KEYS = ("threads", "dtype", "device")
+SIZE_KEYS = ("num_channels", "max_L", "max_ell")
+MODEL_KEYS = ("correlation", "num_interactions", "r_max", "seed")
+MACHINE_KEYS = ("threads", "dtype", "device", "memory")
 FIXED = {
     # What both programs have as the default; their radial networks, readouts and gates are the same.
     "num_bessel": 8,
@@ -45,11 +47,15 @@ FIXED = {
 }
 
 
-def training_problem(settings: StepSettings, folder: Path) -> dict[str, Any]:
+def training_problem(settings: StepSettings, size: Size, folder: Path) -> dict[str, Any]:
     """Batches of labelled structures.
+
+    Elements, E0s and mean number of neighbours are of as many structures as the largest problem has, so that models of
+    all problems differ in their sizes only.
 
     Args:
         settings: The request.
+        size: Which of its problems.
         folder: Where the file of the structures is written.
 
     Returns:
@@ -59,21 +65,22 @@ def training_problem(settings: StepSettings, folder: Path) -> dict[str, Any]:
         UserError: If the data cannot be read, have too few structures, or lack energies or forces.
     """
     frames = find_frames(settings.data)
-    wanted = settings.batch_size * settings.batches
-    if len(frames) < wanted:
+    largest = max(settings.batch_size)
+    most = largest * settings.batches
+    if len(frames) < most:
         raise UserError(
-            f"{frames.path} has {len(frames)} structures; batch_size={settings.batch_size} batches={settings.batches} "
-            f"take {wanted}."
+            f"{frames.path} has {len(frames)} structures; batch_size={largest} batches={settings.batches} take {most}."
         )
-    frames = frames.select(frames.name, range(wanted))
+    frames = frames.select(frames.name, range(most))
     graphs = build_graphs(frames, settings.r_max)
     for graph, index in zip(graphs, frames.indices, strict=True):
         if not (graph.energy.isfinite().all() and graph.forces.isfinite().all()):
             raise UserError(f"{frames.path}, frame {index} lacks an energy or forces; a step needs both.")
     labelled = [plain(atoms, graph) for atoms, graph in zip(frames.atoms, graphs, strict=True)]
-    ase.io.write(folder / FRAMES_FILE, labelled, format="extxyz")
+    wanted = size.count * settings.batches
+    ase.io.write(folder / FRAMES_FILE, labelled[:wanted], format="extxyz")
     statistics = compute_statistics(graphs, *fit_elements(graphs))
-    return side_settings(settings, statistics, folder, settings.batch_size)
+    return side_settings(settings, size, statistics, folder, graphs[:wanted], size.count)
 
 
 def find_frames(data: str) -> Frames:
@@ -114,12 +121,12 @@ def fit_elements(graphs: list[AtomicData]) -> tuple[list[int], list[float]]:
     return numbers, np.linalg.lstsq(counts.astype(float), energies, rcond=None)[0].tolist()
 
 
-def box_problem(settings: MdSettings, repeat: int, folder: Path) -> dict[str, Any]:
+def box_problem(settings: MdSettings, size: Size, folder: Path) -> dict[str, Any]:
     """One structure, moving.
 
     Args:
         settings: The request.
-        repeat: Copies along each axis.
+        size: Which of its problems.
         folder: Where the file of the structure is written.
 
     Returns:
@@ -129,7 +136,7 @@ def box_problem(settings: MdSettings, repeat: int, folder: Path) -> dict[str, An
         UserError: If the structure cannot be read.
     """
     path = settings.structure or str(bundled_path("3bpa_xtb") / f"{SPLIT}.xyz.gz")
-    atoms = make_box(read_structure(path, settings.index), repeat)
+    atoms = make_box(read_structure(path, settings.index), size.count)
     atoms.set_momenta(thermal_momenta(atoms, settings.temperature_K, settings.seed))
     Stationary(atoms)
     ase.io.write(folder / FRAMES_FILE, atoms, format="extxyz")
@@ -137,7 +144,7 @@ def box_problem(settings: MdSettings, repeat: int, folder: Path) -> dict[str, An
     graph = AtomicData.from_atoms(atoms, settings.r_max, numbers)
     neighbors = max(1.0, graph.edge_index.shape[1] / len(atoms))
     statistics = Statistics(numbers, [0.0] * len(numbers), neighbors, scale=STILL, shift=0.0)
-    return {**side_settings(settings, statistics, folder, 1), "timestep_fs": settings.timestep_fs}
+    return {**side_settings(settings, size, statistics, folder, [graph], 1), "timestep_fs": settings.timestep_fs}
 
 
 def make_box(atoms: ase.Atoms, repeat: int) -> ase.Atoms:
@@ -157,16 +164,27 @@ def thermal_momenta(atoms: ase.Atoms, temperature: float, seed: int) -> np.ndarr
     return np.random.default_rng(seed).standard_normal((len(atoms), 3)) * spread[:, None]
 
 
-def side_settings(settings: Settings, statistics: Statistics, folder: Path, batch_size: int) -> dict[str, Any]:
-    """What every side's back end is built from, except its variant.
+def side_settings(
+    settings: Settings,
+    size: Size,
+    statistics: Statistics,
+    folder: Path,
+    graphs: Sequence[AtomicData],
+    batch_size: int,
+) -> dict[str, Any]:
+    """What every side's back end is built from, except its variant and kernels.
 
     Returns:
-        JSON values: "frames" (file), "batch_size", hyperparameters and statistics by their names, "threads", "dtype",
-        "device", "seed", "kernel", and what is fixed.
+        JSON values: "frames" (file), "batch_size", mean "nodes" and "edges" of a batch, hyperparameters and statistics
+        by their names, "threads", "dtype", "device", "memory" (GB or None), "seed", and what is fixed.
     """
+    n_batches = len(graphs) // batch_size
     return {
         **FIXED,
+        **{name: getattr(size, name) for name in SIZE_KEYS},
         **{name: getattr(settings, name) for name in MODEL_KEYS + MACHINE_KEYS},
+        "nodes": sum(graph.node_types.shape[0] for graph in graphs) / n_batches,
+        "edges": sum(graph.edge_index.shape[1] for graph in graphs) / n_batches,
         "atomic_numbers": statistics.atomic_numbers,
         "E0s": statistics.E0s,
         "avg_num_neighbors": statistics.avg_num_neighbors,

@@ -2,27 +2,48 @@
 
 import csv
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from mace_gaunt.benchmark.peer.sides import OURS, PEER
+from mace_gaunt.benchmark.peer.sides import OURS, PEER, Side
 from mace_gaunt.benchmark.peer.turns import Contestant
 from mace_gaunt.benchmark.results import write_value
 
 
 @dataclass(frozen=True)
-class Row:
-    """One side and one quantity; times are None where it failed.
+class Sized:
+    """The problem that a row of a table belongs to.
+
+    Attributes:
+        num_channels: Channels.
+        max_L: Largest degree of the features between layers.
+        max_ell: Largest degree of harmonics and messages.
+        nodes: Mean number of atoms of a batch.
+        edges: Mean number of edges of a batch.
+    """
+
+    num_channels: int
+    max_L: int
+    max_ell: int
+    nodes: float
+    edges: float
+
+
+SIZE_COLUMNS = tuple(field.name for field in fields(Sized))
+
+
+@dataclass(frozen=True)
+class Row(Sized):
+    """One side, one quantity, one problem; times are None where it failed or was left out.
 
     Attributes:
         what: "step" (of the optimizer), "infer" (energy and forces) or "md" (step of molecular dynamics).
         program: "mace_gaunt" or "mace-torch".
         family: Of ours: choice of the group tensor_product.
+        kernel: Of ours: the kernels asked for.
         variant: eager, compiled, cueq or oeq.
-        nodes: Mean number of atoms of a batch.
-        edges: Mean number of edges of a batch.
         parameters: Of the model.
         median_ms: Median time of a call.
         q1_ms: First quartile.
@@ -34,17 +55,17 @@ class Row:
         peak_tensors_MB: Most memory that a call holds beyond what it found.
         peak_process_MB: Most memory of the process so far beyond what it had before the model was built; with
             compilation, and with what the allocator keeps.
-        kernels: Of ours: kernels of the products.
+        kernels: Of ours: kernels that computed.
         version: Of the program.
-        failed: Why there are no times.
+        failed: What went wrong.
+        left_out: Why it was not tried: what a smaller problem took.
     """
 
     what: str
     program: str
     family: str
+    kernel: str
     variant: str
-    nodes: float | None = None
-    edges: float | None = None
     parameters: int | None = None
     median_ms: float | None = None
     q1_ms: float | None = None
@@ -58,45 +79,65 @@ class Row:
     kernels: str = ""
     version: str = ""
     failed: str = ""
+    left_out: str = ""
+
+    @property
+    def side(self) -> Side:
+        """Whose it is."""
+        return Side(self.program, self.family, self.variant, self.kernel)
 
 
 @dataclass(frozen=True)
-class Ratio:
-    """How many times faster one of ours is than one of the peer's, round by round.
+class Ratio(Sized):
+    """How many times as fast one of ours is as one of the peer's, or as itself by another kernel, round by round.
 
     Attributes:
         what: The quantity.
-        nodes: Mean number of atoms of a batch.
         ours: Name of our side.
-        peer: Name of the peer's.
+        other: Name of the other side.
         median: Median over the rounds of the ratio of their median times.
         q1: First quartile.
         q3: Third quartile.
     """
 
     what: str
-    nodes: float
     ours: str
-    peer: str
+    other: str
     median: float
     q1: float
     q3: float
 
 
-def make_row(entrant: Contestant, what: str) -> Row:
+def columns_of(side: Side, what: str, problem: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells a row from others.
+
+    Args:
+        side: The side.
+        what: The quantity.
+        problem: See `problem.side_settings`.
+    """
+    names = ("program", "family", "kernel", "variant")
+    return {**size_of(problem), "what": what, **{name: getattr(side, name) for name in names}}
+
+
+def size_of(problem: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of `Sized`."""
+    return {name: problem[name] for name in SIZE_COLUMNS}
+
+
+def make_row(entrant: Contestant, what: str, problem: Mapping[str, Any]) -> Row:
     """The row of a side.
 
     Args:
         entrant: The side.
         what: The quantity.
+        problem: See `problem.side_settings`.
     """
-    side, built = entrant.side, entrant.built
-    names: dict[str, Any] = {"what": what, "program": side.program, "family": side.family, "variant": side.variant}
+    built = entrant.built
+    names = columns_of(entrant.side, what, problem)
     if not built:
         return Row(**names, failed=entrant.failed["build"])
     known: dict[str, Any] = {
-        "nodes": statistics.fmean(built["n_nodes"]),
-        "edges": statistics.fmean(built["n_edges"]),
         "parameters": built["parameters"],
         "kernels": tell_kernels(built.get("kernels", {}).get("step" if what == "step" else "infer", {})),
         "version": f"{built['version']}, torch {built['torch']}",
@@ -129,29 +170,41 @@ def tell_kernels(kernels: dict[str, str]) -> str:
     return ", ".join(f"{place} {'/'.join(dict.fromkeys(names))}" for place, names in places.items())
 
 
-def make_ratios(entrants: Sequence[Contestant], what: str) -> list[Ratio]:
-    """Each of ours against each of the peer's that were both timed.
+def make_ratios(entrants: Sequence[Contestant], what: str, problem: Mapping[str, Any]) -> list[Ratio]:
+    """Each of ours against each of the peer's, and against those before it with other kernels, where both were timed.
 
     Args:
-        entrants: The sides.
+        entrants: The sides, ours first.
         what: The quantity.
+        problem: See `problem.side_settings`.
     """
     timed = [entrant for entrant in entrants if entrant.built and what not in entrant.failed]
+    pairs = [
+        (ours, other)
+        for position, ours in enumerate(timed)
+        for other in timed
+        if ours.side.program == OURS
+        and (other.side.program == PEER or (other in timed[:position] and same_function(ours.side, other.side)))
+    ]
+    found = []
+    for ours, other in pairs:
+        median, first, third = quartiles(ratios_of(ours, other, what))
+        names: dict[str, Any] = {"what": what, "ours": ours.side.name, "other": other.side.name}
+        found.append(Ratio(**size_of(problem), **names, median=median, q1=first, q3=third))
+    return found
+
+
+def same_function(one: Side, other: Side) -> bool:
+    """Whether two sides differ in their kernels only."""
+    return (one.program, one.family, one.variant) == (other.program, other.family, other.variant)
+
+
+def ratios_of(ours: Contestant, other: Contestant, what: str) -> list[float]:
+    """Ratios of the medians of each round: of turns that lie side by side."""
     return [
-        make_ratio(ours, peer, what)
-        for ours in timed
-        for peer in timed
-        if ours.side.program == OURS and peer.side.program == PEER
-    ]
-
-
-def make_ratio(ours: Contestant, peer: Contestant, what: str) -> Ratio:
-    """Ratio of the medians of each round: of turns that lie side by side."""
-    ratios = [
         statistics.median(theirs) / statistics.median(own)
-        for own, theirs in zip(ours.rounds[what], peer.rounds[what], strict=True)
+        for own, theirs in zip(ours.rounds[what], other.rounds[what], strict=True)
     ]
-    return Ratio(what, statistics.fmean(ours.built["n_nodes"]), ours.side.name, peer.side.name, *quartiles(ratios))
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:

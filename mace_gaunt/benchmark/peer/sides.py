@@ -1,6 +1,7 @@
 """The sides of a comparison: which there are, and the process of each."""
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mace_gaunt.benchmark.peer.client import Client
+from mace_gaunt.benchmark.peer.kernel_choice import AUTO, Known, kernel_choice, suits
 from mace_gaunt.benchmark.peer.settings import Settings
 from mace_gaunt.data.bundled import PACKAGE
 from mace_gaunt.errors import UserError
@@ -32,21 +34,35 @@ class Side:
         program: `OURS` or `PEER`.
         family: Choice of the group tensor_product; empty for mace-torch.
         variant: eager, compiled, cueq or oeq.
+        kernel: Of ours: the kernels asked for; see `kernel_choice`.
     """
 
     program: str
     family: str
     variant: str
+    kernel: str = AUTO
 
     @property
     def name(self) -> str:
         """For tables and messages."""
-        return " ".join(word for word in (self.program, self.family, self.variant) if word)
+        kernel = "" if self.kernel == AUTO else self.kernel
+        return " ".join(word for word in (self.program, self.family, kernel, self.variant) if word)
 
 
-def list_sides(settings: Settings) -> list[Side]:
-    """All sides of a request, ours first."""
-    ours = [Side(OURS, family, variant) for family in settings.families for variant in settings.ours]
+def list_sides(settings: Settings, kernels: Mapping[str, Known]) -> list[Side]:
+    """All sides of a request, ours first.
+
+    Args:
+        settings: The request.
+        kernels: Family -> the kernels that it has; one that a family lacks is left to the others.
+    """
+    ours = [
+        Side(OURS, family, variant, kernel)
+        for family in settings.families
+        for kernel in settings.kernel
+        if suits(kernel, kernels[family])
+        for variant in settings.ours
+    ]
     return ours + [Side(PEER, "", variant) for variant in settings.peer]
 
 
@@ -77,7 +93,7 @@ def start(side: Side, settings: Settings, peer: Path | None, cache: Path) -> Cli
         side: The side.
         settings: The request: threads and allocator.
         peer: Python of the peer's environment.
-        cache: Empty folder for compiled code, so that compilation is timed and not looked up.
+        cache: Folder that holds the compiled code of the sides, so that none finds what others have compiled.
 
     Raises:
         WorkerError: If it does not start.
@@ -90,8 +106,8 @@ def start(side: Side, settings: Settings, peer: Path | None, cache: Path) -> Cli
 
 def environment(side: Side, settings: Settings, inherited: Mapping[str, str], cache: Path) -> dict[str, str]:
     """Environment variables of the process of a side."""
-    threads = str(settings.threads)
-    found = {**inherited, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TORCHINDUCTOR_CACHE_DIR": str(cache)}
+    threads, own_cache = str(settings.threads), str(cache / re.sub(r"\W+", "-", side.name))
+    found = {**inherited, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TORCHINDUCTOR_CACHE_DIR": own_cache}
     if side.program == PEER:
         # What points at our packages must not reach the peer.
         found = {name: value for name, value in found.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
@@ -108,5 +124,5 @@ def build_settings(side: Side, problem: Mapping[str, Any], products: Mapping[str
         problem: From `problem.training_problem` or `problem.box_problem`.
         products: Family -> its two factories as the config group describes them.
     """
-    own = {"products": products[side.family]} if side.program == OURS else {}
+    own = {"products": products[side.family], "kernel": kernel_choice(side.kernel)} if side.program == OURS else {}
     return {**problem, "variant": side.variant, **own}

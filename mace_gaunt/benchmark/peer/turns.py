@@ -12,6 +12,8 @@ from mace_gaunt.benchmark.peer.settings import COMPILED, Settings
 from mace_gaunt.benchmark.peer.sides import Side, build_settings, start
 
 TURN_SECONDS = 0.5
+LONG_SECONDS = 2.0
+"""Calls that take longer do not notice what others left in the caches: all of them count."""
 MOST_CALLS, MOST_ROUNDS = 50, 200
 MOVED_ALIKE = 1e-3
 """Mean distance (Å) in which simulations of the same flight may differ."""
@@ -60,26 +62,26 @@ def contestants(
     problem: Mapping[str, Any],
     products: Mapping[str, Any],
     peer: Path | None,
-    folder: Path,
+    cache: Path,
 ) -> Iterator[list[Contestant]]:
     """Start all sides and build what they compute; end them at last.
 
     Args:
         sides: The sides.
         settings: The request.
-        problem: From `problem`.
+        problem: See `problem.side_settings`.
         products: Family -> its two factories as the config group describes them.
         peer: Python of the peer's environment.
-        folder: For compiled code.
+        cache: Folder for compiled code.
 
     Raises:
         RuntimeError: If two sides see different graphs: they would be compared in vain.
     """
     entrants = [Contestant(side) for side in sides]
     try:
-        for number, entrant in enumerate(entrants):
+        for entrant in entrants:
             with noted(entrant, "build"):
-                entrant.client = start(entrant.side, settings, peer, folder / f"compiled-{number}")
+                entrant.client = start(entrant.side, settings, peer, cache)
                 entrant.built = entrant.ask(
                     "build", settings.timeout, **build_settings(entrant.side, problem, products)
                 )
@@ -133,7 +135,7 @@ def race(entrants: list[Contestant], what: str, settings: Settings, calls: int |
     while active and is_wanted(done, time.monotonic() - began, settings, len(active)):
         for entrant in active:
             with noted(entrant, what):
-                take_turn(entrant, what, settings.timeout, counts[entrant.side])
+                take_turn(entrant, what, settings.timeout, *counts[entrant.side])
         active = [entrant for entrant in active if what not in entrant.failed]
         done += 1
     if what == "md":
@@ -177,24 +179,25 @@ def check_same_flight(entrants: Iterable[Contestant]) -> None:
         raise RuntimeError(f"the sides do not simulate the same flight (mean distance in Å): {moved}")
 
 
-def prepare(entrant: Contestant, what: str, timeout: float, calls: int | None) -> int:
+def prepare(entrant: Contestant, what: str, timeout: float, calls: int | None) -> tuple[int, int]:
     """The first call, and one more for every batch, since compiled code may be made anew for another shape.
 
     Returns:
-        Calls of a turn.
+        Calls of a turn that count, and before them that do not.
     """
     answer = entrant.ask(what, timeout, count=1)
     entrant.first_call[what], entrant.first_value[what] = answer["seconds"][0], answer["value"]
     again = entrant.ask(what, timeout, count=calls or len(entrant.built["n_edges"]))["seconds"]
     entrant.rounds[what] = []
-    return calls or max(1, min(MOST_CALLS, round(TURN_SECONDS / min(again))))
+    count = calls or max(1, min(MOST_CALLS, round(TURN_SECONDS / min(again))))
+    return count, int(min(again) < LONG_SECONDS)
 
 
-def take_turn(entrant: Contestant, what: str, timeout: float, count: int) -> None:
-    """A side's part of a round; its first call, on caches that others have filled, is not counted."""
+def take_turn(entrant: Contestant, what: str, timeout: float, count: int, before: int) -> None:
+    """A side's part of a round; a first call on caches that others have filled is not counted."""
     if what == "md":
         answer = entrant.ask(what, timeout, count=count)
         entrant.moved, seconds = answer["moved"], answer["seconds"]
     else:
-        seconds = entrant.ask(what, timeout, count=count + 1)["seconds"][1:]
+        seconds = entrant.ask(what, timeout, count=count + before)["seconds"][before:]
     entrant.rounds[what].append(seconds)

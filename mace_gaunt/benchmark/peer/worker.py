@@ -3,7 +3,7 @@
 Reads a JSON object per line on standard input and answers each with one on standard output: {"result": ...}, or
 {"error": ..., "trace": ...} where a command failed. What libraries print goes to standard error. Commands:
 
-- build: settings of the back end -> what it built;
+- build: settings of the back end -> what it built; more "memory" (GB) than they allow is a failure from then on;
 - step, infer, md: `count` of them -> "seconds" of each (md: their mean), and a "value" to see that they computed;
 - peak: memory of one step or infer; profile: where a step spends its time; rates: what the machine can do; quit.
 
@@ -69,6 +69,7 @@ class Worker:
         import torch
 
         torch.set_num_threads(settings["threads"])
+        limit_memory(settings.get("memory"))
         start, self.memory_before = time.perf_counter(), reset_peak()
         self.backend, self.device = self.make(settings), torch.device(settings["device"])
         return {**self.backend.describe(), "build_s": time.perf_counter() - start, "torch": torch.__version__}
@@ -130,6 +131,15 @@ class Worker:
         """What the machine can do on the threads of this side."""
         rates: dict[str, Any] = load(HERE / "shares.py").machine_rates(dtype, self.device, self.timing)
         return rates
+
+
+def limit_memory(gigabytes: float | None) -> None:
+    """Let allocations beyond a limit fail, so that a side which needs too much ends alone."""
+    if gigabytes is not None:
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (int(gigabytes * 1e9), hard))
 
 
 def finite(value: Any, what: str) -> float:
