@@ -188,6 +188,15 @@ def is_real_3bpa(data: DictConfig) -> bool:
     return find_root(data.get("root")).resolve() != Path(bundled_path("3bpa_xtb")).resolve()
 
 
+def is_oc20(data: DictConfig) -> bool:
+    """Whether these are data of OC20's tasks.
+
+    Args:
+        data: The group `data`.
+    """
+    return str(data.get("_target_")).endswith("OC20DataModule")
+
+
 def _device(device: str) -> tuple[str, Any]:
     """Lightning's accelerator and devices: one device, unless trainer.devices says otherwise."""
     kind, _, index = choose_device({"gpu": "cuda"}.get(device, device)).partition(":")

@@ -95,7 +95,7 @@ def evaluate(composed: "Composed", validate_only: bool = False) -> list[dict[str
     require(config, "model", "FOLDER, what a training wrote, such as runs/first")
     if config.data is None:
         raise UserError("there is nothing to evaluate on: choose data=NAME, or give test_file=FILE.")
-    from mace_gaunt.cli.build import build, is_real_3bpa
+    from mace_gaunt.cli.build import build, is_oc20, is_real_3bpa
     from mace_gaunt.cli.machine import use_machine_well
     from mace_gaunt.cli.quiet import quiet
     from mace_gaunt.evaluation.report import report
@@ -126,6 +126,7 @@ def evaluate(composed: "Composed", validate_only: bool = False) -> list[dict[str
         max_edges_per_batch=config.max_edges_per_batch,
         gradient=compile_if_it_pays(config, model, frames),
         published=is_real_3bpa(config.data),
+        oc20=is_oc20(config.data),
         overwrite=config.overwrite,
     )
     print(f"report  {out}")

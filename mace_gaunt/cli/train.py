@@ -314,7 +314,7 @@ def save_and_report(
         module: The trained module.
         trainer: Its trainer.
     """
-    from mace_gaunt.cli.build import is_real_3bpa
+    from mace_gaunt.cli.build import is_oc20, is_real_3bpa
     from mace_gaunt.cli.record import model_metadata
     from mace_gaunt.evaluation.report import report
     from mace_gaunt.model.checkpoint import save_model
@@ -329,6 +329,7 @@ def save_and_report(
         {"valid": data.valid_frames, **data.test_frames},
         folder / "report",
         published=is_real_3bpa(composed.config.data),
+        oc20=is_oc20(composed.config.data),
         metrics_csv=metrics if metrics.is_file() else None,
         overwrite=True,
     )

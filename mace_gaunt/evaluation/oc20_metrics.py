@@ -68,7 +68,7 @@ class OC20Metrics(Metric):
         self.within = self.within + totals((near & (misses == 0))[with_both])
 
     def compute(self) -> dict[str, Tensor]:
-        """`energy_mae_eV`, `ewt_percent`, `forces_mae_eV_A`, `forces_cosine`, `efwt_percent`, float64; those with labels."""
+        """What has labels of energy_mae_eV, ewt_percent, forces_mae_eV_A, forces_cosine, efwt_percent; float64."""
         result = {}
         if self.energies[-1] > 0:
             result["energy_mae_eV"] = self.energies[0] / self.energies[-1]

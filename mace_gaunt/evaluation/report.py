@@ -13,6 +13,7 @@ from mace_gaunt.data.atomic_data import AtomicData
 from mace_gaunt.errors import UserError
 from mace_gaunt.evaluation.evaluate import predict_splits
 from mace_gaunt.evaluation.metrics import Predictions, metrics_row, missing_labels, write_metrics_csv
+from mace_gaunt.evaluation.oc20_report import FILE, oc20_rows, oc20_table, write_oc20_csv
 from mace_gaunt.evaluation.plots import plot_parity, plot_training_curve
 from mace_gaunt.evaluation.published import published_rows, sources
 from mace_gaunt.evaluation.tables import metrics_table
@@ -30,6 +31,7 @@ def report(
     max_edges_per_batch: int = MAX_EDGES_PER_BATCH,
     gradient: EdgeGradient | None = None,
     published: bool = False,
+    oc20: bool = False,
     metrics_csv: str | Path | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -44,6 +46,7 @@ def report(
         max_edges_per_batch: How much is computed at once.
         gradient: Of `compile_inference`; None computes eagerly.
         published: Whether the published 3BPA errors are shown: only for the real 3BPA data.
+        oc20: Whether OC20's own metrics are shown too, and written to oc20.csv.
         metrics_csv: A run's metrics.csv; then `training_curve.png` is drawn too.
         overwrite: Whether a report in `out` may be replaced.
         progress: Whether a progress line goes to stderr.
@@ -65,7 +68,12 @@ def report(
     _write(folder, predictions, rows)
     if metrics_csv is not None:
         plot_training_curve(metrics_csv, folder / "training_curve.png")
-    _show(console or Console(), rows, published)
+    console = console or Console()
+    _show(console, rows, published)
+    if oc20:
+        own = oc20_rows(predictions)
+        write_oc20_csv(own, folder / FILE)
+        console.print(oc20_table(own))
     return rows
 
 

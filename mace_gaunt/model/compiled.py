@@ -34,7 +34,8 @@ def trace_gradient(model: MACE, training: bool = True) -> GraphModule:
         training: Whether the graph will be differentiated with respect to the parameters.
 
     The trace records a detach for every operation whose backward uses its own output; kept, these would silently cut
-    the second derivative (tanh, exp, sqrt, 1/x and more), so all are taken out.
+    the second derivative (tanh, exp, sqrt, 1/x and more), so all are taken out. Views become reshapes: the compiler may
+    lay out in another order what a view was taken of (Fourier transforms).
     """
     names = [name for name, _ in model.named_parameters()]
 
@@ -55,6 +56,8 @@ def trace_gradient(model: MACE, training: bool = True) -> GraphModule:
         if node.target is torch.ops.aten.detach.default:
             node.replace_all_uses_with(node.args[0])
             traced.graph.erase_node(node)
+        elif node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
     traced.graph.lint()
     traced.recompile()
     return traced

@@ -26,7 +26,7 @@ def both_signs(features: Tensor) -> Tensor:
 
 def half_sum_and_difference(both: Tensor) -> tuple[Tensor, Tensor]:
     """[2n, rows, C] of the two signs to (F(n + p) + F(n - p)) / 2 and (F(n + p) - F(n - p)) / 2."""
-    plus, minus = both.chunk(2)
+    plus, minus = both.unflatten(0, (2, -1))  # not chunk, with which torch.export takes the number of rows for fixed
     return 0.5 * (plus + minus), 0.5 * (plus - minus)
 
 

@@ -11,8 +11,8 @@ import yaml
 
 from mace_gaunt.cli.arguments import parse_arguments
 from mace_gaunt.cli.main import main
-from mace_gaunt.cli.request import read_request
 from mace_gaunt.cli.multirun import Job
+from mace_gaunt.cli.request import read_request
 from mace_gaunt.model.checkpoint import load_model
 from mace_gaunt.simulation.calculator import MaceGauntCalculator
 

@@ -201,7 +201,7 @@ def test_adwt_counts_thresholds_above_the_mean_distance():
 def test_adwt_without_periods_and_without_free_atoms():
     metrics, one = PositionMetrics(), np.zeros((1, 3))
     metrics.update(
-        one + [0.0, 0.0, 7.0], one, np.array([True]), np.diag([7.0, 7.0, 7.0]), np.array([True, True, False])
+        one + np.array([0.0, 0.0, 7.0]), one, np.array([True]), np.diag([7.0, 7.0, 7.0]), np.array([True, True, False])
     )
     assert as_numbers(metrics.compute()) == {"distance_A": pytest.approx(7.0), "adwt_percent": 0.0}
     empty = PositionMetrics()
