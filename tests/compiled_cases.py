@@ -1,5 +1,6 @@
 """What the tests of the compiled path share: small models of every choice, and compiled results against eager ones."""
 
+import pytest
 import torch
 from families import EDGE, NODE
 from small_models import CHOICES, build, crystal, graph, molecule
@@ -17,6 +18,13 @@ KERNELS = [
     (family, kernel)
     for family in FAMILIES
     for kernel in dict.fromkeys(name for product, name in EDGE + NODE if product.family == family)
+]
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")],
+    ),
 ]
 MIXED = [name for name in CHOICES if name not in FAMILIES]
 """Families for edges and nodes that differ, with pseudo-tensors and without."""

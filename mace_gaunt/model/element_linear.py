@@ -34,15 +34,32 @@ class ElementLinear(nn.Module):
     def forward(self, features: Tensor, node_types: Tensor) -> Tensor:
         """Shape [n_nodes, (2,) (l_in+1)^2, C] to [n_nodes, (2,) (l_out+1)^2, C]."""
         degrees, num_elements, channels, _ = self.weight.shape[-4:]
-        slots, elements = tiles_by_element(node_types, num_elements)
-        weight = (self.weight * (num_elements * channels) ** -0.5).index_select(-3, elements)
+        if num_elements == 1:
+            # Nothing to sort; the compiler also fails on tiles of one element (torch 2.13, vectors of float32).
+            slots, elements = None, None
+        else:
+            slots, elements = tiles_by_element(node_types, num_elements)
+        weight = self.weight * (num_elements * channels) ** -0.5
+        weight = weight if elements is None else weight.index_select(-3, elements)
         if self.pseudo:
             parts = [self._mix(features[:, i, : degrees**2], weight[i], slots) for i in (0, 1)]
             return torch.stack(parts, dim=1)
         return self._mix(features[:, : degrees**2], weight, slots)
 
-    def _mix(self, features: Tensor, weight: Tensor, slots: Tensor) -> Tensor:
-        """Features [n_nodes, degrees^2, C] with the tiles' weights [degrees, n_tiles, C, C]."""
+    def _mix(self, features: Tensor, weight: Tensor, slots: Tensor | None) -> Tensor:
+        """Features [n_nodes, degrees^2, C] with the weights of the tiles [degrees, n_tiles, C, C], or of all nodes."""
+        degrees = weight.shape[0]
+        if slots is None:
+            result = torch.cat([features[:, degree_slice(d)] @ weight[d, 0] for d in range(degrees)], dim=1)
+        else:
+            result = self._mix_tiles(features, weight, slots)
+        missing = (self.l_out + 1) ** 2 - degrees**2
+        return (
+            torch.cat([result, result.new_zeros(result.shape[0], missing, result.shape[2])], 1) if missing else result
+        )
+
+    @staticmethod
+    def _mix_tiles(features: Tensor, weight: Tensor, slots: Tensor) -> Tensor:
         degrees, n_tiles = weight.shape[:2]
         rows = features.new_zeros(n_tiles * TILE, *features.shape[1:]).index_copy(0, slots, features)
         tiles = rows.unflatten(0, (n_tiles, TILE))
@@ -50,11 +67,7 @@ class ElementLinear(nn.Module):
         for degree in range(degrees):
             block = tiles[:, :, degree_slice(degree)].flatten(1, 2)
             blocks.append(torch.bmm(block, weight[degree]).unflatten(1, (TILE, 2 * degree + 1)))
-        result = torch.cat(blocks, dim=2).flatten(0, 1).index_select(0, slots)
-        missing = (self.l_out + 1) ** 2 - degrees**2
-        return (
-            torch.cat([result, result.new_zeros(result.shape[0], missing, result.shape[2])], 1) if missing else result
-        )
+        return torch.cat(blocks, dim=2).flatten(0, 1).index_select(0, slots)
 
 
 def tiles_by_element(node_types: Tensor, num_elements: int) -> tuple[Tensor, Tensor]:

@@ -78,3 +78,14 @@ def test_arithmetic_and_memory_do_not_grow_with_the_elements():
     rows = {num_elements: 1000 // TILE + num_elements for num_elements in flops}
     assert flops[55] / flops[4] == pytest.approx(rows[55] / rows[4], rel=1e-6)
     assert kept[55] <= rows[55] * TILE * 9 * CHANNELS
+
+
+def test_a_single_element_is_one_matrix_product():
+    torch.manual_seed(0)
+    linear = ElementLinear(1, 2, 5, 1).double()
+    features = torch.randn(7, 4, 5, dtype=torch.float64)
+    found = linear(features, torch.zeros(7, dtype=torch.int64))
+    assert found.shape == (7, 9, 5) and not found[:, 4:].any()
+    for degree, rows in ((0, slice(0, 1)), (1, slice(1, 4))):
+        expected = features[:, rows] @ linear.weight[degree, 0] * 5**-0.5
+        torch.testing.assert_close(found[:, rows], expected, rtol=0, atol=1e-12)

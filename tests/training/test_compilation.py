@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from ase.calculators.singlepoint import SinglePointCalculator
-from compiled_cases import batch_of, tiny
+from compiled_cases import DEVICES, batch_of, tiny
 from compiled_process import work
 from lightning.pytorch.utilities.types import TRAIN_DATALOADERS
 from small_models import crystal, graph, molecule
@@ -220,7 +220,7 @@ def fit(frames: list[Any], choice: Any, folder: Any, device: str) -> dict[str, t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("device", ["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("device", DEVICES)
 def test_a_compiled_training_of_the_real_model(tmp_path: Any, device: str) -> None:
     structures = [crystal(0), molecule(0), crystal(1), molecule(1), crystal(2), crystal(3), molecule(2)]
     frames = labelled_frames(tiny("gaunt"), structures)
