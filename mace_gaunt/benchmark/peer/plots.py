@@ -51,11 +51,11 @@ def plot_axis(rows: Sequence[Row], axis: Axis, title: str, path: Path) -> Path:
         title: Above all.
         path: The file.
     """
-    whats = list(dict.fromkeys(row.what for row in rows))
+    titles = list(dict.fromkeys(row.what for row in rows))
     styles = line_styles(list(dict.fromkeys(row.side for row in rows)))
-    figure = Figure(figsize=(8.6, 1.6 + 2.9 * len(whats)), layout="constrained")
-    grid = figure.subplots(len(whats), len(QUANTITIES), squeeze=False)
-    for line, what in zip(grid, whats, strict=True):
+    figure = Figure(figsize=(8.6, 1.6 + 2.9 * len(titles)), layout="constrained")
+    grid = figure.subplots(len(titles), len(QUANTITIES), squeeze=False)
+    for line, what in zip(grid, titles, strict=True):
         for axes, quantity in zip(line, QUANTITIES, strict=True):
             draw_panel(axes, [row for row in rows if row.what == what], axis, quantity, styles)
             axes.set_title(TITLES[what], fontsize=9)
