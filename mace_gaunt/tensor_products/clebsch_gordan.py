@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mace_gaunt.so3.layout import Degrees
+from mace_gaunt.so3.scatter import rows_of
 from mace_gaunt.so3.symmetric import symmetric_bases
 from mace_gaunt.tensor_products.contracts import (
     EdgeProduct,
@@ -188,6 +189,6 @@ class ClebschGordanNodeProduct(NodeProduct):
         return self.KERNELS[name](self.l_in, self.l_out, self.correlation)
 
     def natural(self, node_feats: Tensor, node_types: Tensor) -> Tensor:
-        weights = self.weight[node_types].transpose(0, 1) * self.scales
+        weights = rows_of(self.weight, node_types).transpose(0, 1) * self.scales
         result: Tensor = self.kernel(node_feats, weights)
         return result

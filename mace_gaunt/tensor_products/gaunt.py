@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mace_gaunt.so3.coefficients import gaunt_amplitude
 from mace_gaunt.so3.layout import Degrees
 from mace_gaunt.so3.quadrature import analysis_matrix, smallest_rule, synthesis_matrix
+from mace_gaunt.so3.scatter import rows_of
 from mace_gaunt.tensor_products.contracts import (
     EdgeProduct,
     FeatureProduct,
@@ -184,7 +185,7 @@ class GauntNodeProduct(NodeProduct):
         return built if isinstance(built, FusedGauntNodeKernel) else WeightedOrders(built, self.l_out)
 
     def natural(self, node_feats: Tensor, node_types: Tensor) -> Tensor:
-        weights = self.weight[node_types].permute(1, 2, 0, 3)
+        weights = rows_of(self.weight, node_types).permute(1, 2, 0, 3)
         result: Tensor = self.kernel(node_feats, weights)
         return result
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mace_gaunt.so3.layout import Degrees, degree_of_component
 from mace_gaunt.so3.linear import EquivariantLinear
 from mace_gaunt.so3.quadrature import analysis_matrix, smallest_rule, synthesis_matrix
+from mace_gaunt.so3.scatter import rows_of
 from mace_gaunt.tensor_products.contracts import (
     EdgeProduct,
     FeatureProduct,
@@ -229,7 +230,7 @@ class GauntMixNodeProduct(NodeProduct):
         products = self.kernel(factors)
         # The first row is what the biases alone give.
         products = (products[1:] - products[:1]).unflatten(2, (self.num_products, -1))
-        weights = self.weight[node_types].index_select(1, self.degrees)
+        weights = rows_of(self.weight, node_types).index_select(1, self.degrees)
         return (products * weights).sum(2)
 
     def options(self) -> dict[str, Any]:

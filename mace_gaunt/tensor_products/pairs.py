@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mace_gaunt.so3.layout import Degrees, degree_of_component, num_components
 from mace_gaunt.so3.linear import EquivariantLinear
+from mace_gaunt.so3.scatter import rows_of
 from mace_gaunt.tensor_products.contracts import EdgeProduct, FeatureProduct, NodeProduct, check_reached
 from mace_gaunt.tensor_products.kernels.scalar_input import ScalarInputKernel
 from mace_gaunt.tensor_products.parity import Pairing
@@ -233,7 +234,7 @@ class ChainNodeProduct(NodeProduct):
                 copies = list(result.unflatten(2, (-1, 2)).unbind(3))
             paths += copies
             current = fit(sum(copies[1:], copies[0]), -2, num_components(self.l_in))
-        weights = (self.weight * self.scales[..., None])[node_types]
+        weights = rows_of(self.weight * self.scales[..., None], node_types)
         return self.weigh([fit(path, -2, num_components(self.l_out)) for path in paths], weights)
 
     def weigh(self, paths: list[Tensor], weights: Tensor) -> Tensor:

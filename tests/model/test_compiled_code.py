@@ -1,5 +1,6 @@
 """Machine code against the eager model: every family, kernel and precision, on a CPU and on a GPU."""
 
+import ase.build
 import pytest
 import torch
 from compiled_cases import DEVICES, KERNELS, assert_agree, batch_of, tiny
@@ -11,6 +12,7 @@ from torch._inductor.utils import clear_caches
 from mace_gaunt.model.code_cache import VARIABLE
 from mace_gaunt.model.compiled import CompiledGradient, compile_inference
 from mace_gaunt.model.gradients import predict
+from mace_gaunt.model.kernels import use_kernels_for_compiling
 
 ON_CPU_ONLY = {
     kernel
@@ -68,6 +70,23 @@ def test_compiled_inference_equals_eager(device):
         found, expected = (predict(model, batch, stress=True, gradient=one) for one in (gradient, None))
         for name in ("energy", "forces", "stress"):
             torch.testing.assert_close(found[name], expected[name], rtol=1e-10, atol=1e-9, equal_nan=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["gaunt", "clebsch_gordan", "gaunt_mix"])
+def test_models_of_one_element_are_compiled_with_vectors(family):
+    """torch 2.13 fails to add gradients into tables of one row with vector instructions (`rows_of`)."""
+    settings = {"atomic_numbers": [29], "E0s": [-3.5], "num_channels": 32, "max_ell": 1, "scale": 0.01}
+    model = tiny(family, None, torch.float32, **settings)
+    use_kernels_for_compiling(model, "cpu")
+    copper = ase.build.bulk("Cu", cubic=True) * (2, 1, 1)
+    copper.rattle(0.1, seed=0)
+    batch = batch_of(model, copper)
+    assert_agree(model, CompiledGradient(model), [batch])
+    found, expected = (
+        predict(model, batch, gradient=one)["forces"] for one in (compile_inference(model, batch), None)
+    )
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
 
 @pytest.mark.slow

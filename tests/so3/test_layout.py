@@ -5,7 +5,7 @@ import torch
 from e3nn import o3
 
 from mace_gaunt.so3.layout import degree_of_component, from_mul_ir, l_max_of, to_mul_ir
-from mace_gaunt.so3.scatter import scatter_sum
+from mace_gaunt.so3.scatter import rows_of, scatter_sum
 
 
 def test_mul_ir_round_trip_and_meaning():
@@ -38,3 +38,13 @@ def test_chosen_degrees_go_to_e3nn_and_back():
     # e3nn's 4x1o + 4x3o: channel 2 of degree 3 begins after 4 * 3 + 2 * 7 numbers.
     torch.testing.assert_close(flat[:, 26:33], features[:, 3:, 2])
     torch.testing.assert_close(from_mul_ir(flat, (1, 3)), features)
+
+
+def test_rows_of_a_table_with_one_row():
+    index = torch.zeros(4, dtype=torch.int64)
+    for table in (torch.randn(1, 3, 2, requires_grad=True), torch.randn(5, 3, 2, requires_grad=True)):
+        weights = torch.randn(4, 3, 2)
+        found, expected = rows_of(table, index), table[index]
+        assert torch.equal(found, expected)
+        pair = [torch.autograd.grad((rows * weights).sum(), table)[0] for rows in (found, expected)]
+        torch.testing.assert_close(*pair)
