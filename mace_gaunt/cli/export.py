@@ -101,6 +101,8 @@ def _tell(exported: "Exported") -> None:
     users = "any program with libtorch of this version" if portable else "Python with mace_gaunt"
     worst = max(error for errors in exported.differences.values() for error in errors.values())
     names = sorted(set(json.loads(info["kernels"]).values()))
+    if info["head"]:
+        print(f"head     {info['head']}")
     print(f"kernels  {', '.join(names)} (edge product {info['edge_family']}, node product {info['node_family']})")
     print(f"checked  energies, forces and virials of {len(exported.differences)} structures: {worst:.1e} from eager")
     print(f"package  {exported.path}  {exported.size / 1e6:.1f} MB, {exported.seconds:.0f} s, {info['dtype']}")

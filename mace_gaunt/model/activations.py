@@ -13,6 +13,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
     "gelu": nn.functional.gelu,
+    "abs": torch.abs,
+    "identity": lambda x: x,
 }
 
 

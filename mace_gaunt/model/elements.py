@@ -1,5 +1,7 @@
 """Covalent radii of the elements."""
 
+from collections.abc import Sequence
+
 # fmt: off
 COVALENT_RADII = (
     0.20, 0.31, 0.28, 1.28, 0.96, 0.84, 0.76, 0.71, 0.66, 0.57, 0.58, 1.66,
@@ -14,3 +16,15 @@ COVALENT_RADII = (
 )
 # fmt: on
 """Radii by atomic number (Å; 0 holds the place of no element). Source: Cordero et al., Dalton Trans. 2008, 2832."""
+
+
+def radii_of(atomic_numbers: Sequence[int]) -> list[float]:
+    """Covalent radius of each element (Å).
+
+    Raises:
+        ValueError: If one of them has none here.
+    """
+    largest = len(COVALENT_RADII) - 1
+    if max(atomic_numbers) > largest:
+        raise ValueError(f"covalent radii are known up to element {largest}, found {max(atomic_numbers)}")
+    return [COVALENT_RADII[number] for number in atomic_numbers]

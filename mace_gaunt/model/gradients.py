@@ -98,23 +98,35 @@ def predict(
         node_energy, pair_grad = edge_gradient(model, vectors, batch.node_types, batch.pair_index, training)
     else:
         node_energy, pair_grad = gradient(vectors, batch.node_types, batch.pair_index, training)
+    result = total_energies(model, batch, node_energy) | {"forces": pair_forces(batch, pair_grad)}
+    return result | strain_derivatives(batch, vectors, pair_grad) if stress else result
+
+
+def total_energies(model: MACE, batch: Any, node_energy: Tensor) -> dict[str, Tensor]:
+    """What `predict` gives of the energies, from the interaction energies of the nodes, shape [n_nodes] (eV)."""
     index, n_graphs = graph_index(batch)
+    total = node_energy.detach().double() + model.E0s[batch.node_types]
+    return {
+        "energy": scatter_sum(total, index, n_graphs),
+        "interaction_energy": scatter_sum(node_energy, index, n_graphs),
+        "node_energy": total,
+    }
+
+
+def pair_forces(batch: Any, pair_grad: Tensor) -> Tensor:
+    """Forces, shape [n_nodes, 3] (eV/Å), from dE/dvectors of the pairs, shape [n_pairs, 3] (eV/Å)."""
     n_nodes = batch.node_types.shape[0]
     sender, receiver = batch.pair_index[0], batch.pair_index[1]
-    atoms = model.E0s[batch.node_types]
-    interaction = scatter_sum(node_energy, index, n_graphs)
-    result = {
-        "energy": interaction.detach().double() + scatter_sum(atoms, index, n_graphs),
-        "interaction_energy": interaction,
-        "node_energy": node_energy.detach().double() + atoms,
-        "forces": scatter_sum(pair_grad, sender, n_nodes) - scatter_sum(pair_grad, receiver, n_nodes),
-    }
-    if stress:
-        outer = vectors[:, :, None] * pair_grad[:, None, :]
-        strain_grad = scatter_sum(0.5 * (outer + outer.transpose(1, 2)), index[receiver], n_graphs)
-        volume = torch.linalg.det(batch.cell.reshape(-1, 3, 3)).abs().to(strain_grad.dtype)
-        # Divided by 1 and not by NaN: the gradient of a loss that leaves these frames out stays finite.
-        has_volume = (volume > 0)[:, None, None]
-        quotient = strain_grad / torch.where(volume > 0, volume, 1.0)[:, None, None]
-        result |= {"virials": -strain_grad, "stress": torch.where(has_volume, quotient, torch.nan)}
-    return result
+    return scatter_sum(pair_grad, sender, n_nodes) - scatter_sum(pair_grad, receiver, n_nodes)
+
+
+def strain_derivatives(batch: Any, vectors: Tensor, pair_grad: Tensor) -> dict[str, Tensor]:
+    """Virials and stress as `predict` gives them, from the vectors of the pairs (Å) and dE/dvectors (eV/Å)."""
+    index, n_graphs = graph_index(batch)
+    outer = vectors[:, :, None] * pair_grad[:, None, :]
+    strain_grad = scatter_sum(0.5 * (outer + outer.transpose(1, 2)), index[batch.pair_index[1]], n_graphs)
+    volume = torch.linalg.det(batch.cell.reshape(-1, 3, 3)).abs().to(strain_grad.dtype)
+    # Divided by 1 and not by NaN: the gradient of a loss that leaves these frames out stays finite.
+    has_volume = (volume > 0)[:, None, None]
+    quotient = strain_grad / torch.where(volume > 0, volume, 1.0)[:, None, None]
+    return {"virials": -strain_grad, "stress": torch.where(has_volume, quotient, torch.nan)}

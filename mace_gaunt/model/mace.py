@@ -1,8 +1,7 @@
 """MACE with interchangeable tensor products: edge vectors to node energies."""
 
-import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,17 +10,18 @@ from mace_gaunt.model.blocks import (
     EdgeProductFactory,
     ElementEmbedding,
     Interaction,
-    LinearReadout,
-    MLPReadout,
     NodeProductFactory,
 )
-from mace_gaunt.model.radial import BesselBasis, ZBLRepulsion, polynomial_cutoff
-from mace_gaunt.model.trunk import build_layers, check_trunk, layer_features
+from mace_gaunt.model.heads import Headed, make_readout
+from mace_gaunt.model.radial import ZBLRepulsion, polynomial_cutoff
+from mace_gaunt.model.radial_features import RadialFeatures
+from mace_gaunt.model.trunk import build_layers, check_trunk, layer_features, per_layer
 from mace_gaunt.so3.harmonics import spherical_harmonics
 from mace_gaunt.so3.mirror import harmonic_parities, mirror_harmonics, mirror_index, sum_at_receivers
+from mace_gaunt.so3.scatter import rows_of
 
 
-class MACE(nn.Module):
+class MACE(Headed):
     """Message-passing potential with many-body node products (Batatia et al., NeurIPS 2022).
 
     Args:
@@ -31,27 +31,33 @@ class MACE(nn.Module):
         max_ell: Largest degree of edge harmonics and messages.
         max_L: Largest degree of the features between layers.
         num_channels: Channels per degree.
-        correlation: Highest order of the node product.
+        correlation: Highest order of the node product, or one per layer.
         num_interactions: Layers.
         radial_MLP: Hidden widths of the radial networks.
         MLP_irreps: Hidden scalars of the last readout, as "16x0e".
-        gate: Activation: silu, tanh, sigmoid, gelu.
+        gate: Activation: silu, tanh, sigmoid, gelu, abs, identity.
         edge_product: Factory of the edge products (`EdgeProductFactory`).
         node_product: Factory of the node products (`NodeProductFactory`).
         selfmix: Family of the feature products that multiply the features of each layer with themselves (`Selfmix`), as
             "gaunt" or "clebsch_gordan"; None for a model without.
-        zbl: Whether to add the ZBL repulsion.
+        zbl: Whether to add the ZBL repulsion, or its constants (keywords of `ZBLRepulsion`).
+        interaction: Kind of the interactions, one of `blocks.INTERACTIONS`, or one per layer.
+        radial: Radial basis, distance transform, envelope and `gate` of the radial networks: see `RadialFeatures`;
+            None for Bessel functions of the length and the same gate as in the readout.
+        readouts: "linear", "mlp" or "none" for each layer; None for linear ones and an mlp at last.
+        isolated_atoms: "E0": an atom without neighbours has its E0, see `forward`; "predicted": what is read from its
+            features and the shift, as in MACE.
+        heads: Names of the heads, of which the trunk is shared; None for one without a name.
         atomic_numbers: Elements, ascending; `node_types` index into them.
-        E0s: Energy of each isolated element (eV).
+        E0s: Energy of each isolated element (eV); with several heads a row for each.
         avg_num_neighbors: Mean number of neighbours in the training set.
-        scale: Factor of the readouts (eV).
-        shift: Mean interaction energy per atom (eV).
+        scale: Factor of the readouts (eV), or one per head.
+        shift: Mean interaction energy per atom (eV), or one per head.
 
     Raises:
         ValueError: If an argument is impossible; the message names it.
     """
 
-    E0s: Tensor
     parities: Tensor
 
     def __init__(
@@ -63,7 +69,7 @@ class MACE(nn.Module):
         max_ell: int = 3,
         max_L: int = 1,
         num_channels: int = 64,
-        correlation: int = 3,
+        correlation: int | Sequence[int] = 3,
         num_interactions: int = 2,
         radial_MLP: Sequence[int] = (64, 64, 64),
         MLP_irreps: str = "16x0e",
@@ -71,16 +77,23 @@ class MACE(nn.Module):
         edge_product: EdgeProductFactory,
         node_product: NodeProductFactory,
         selfmix: str | None = None,
-        zbl: bool = False,
+        zbl: bool | Mapping[str, Any] = False,
+        interaction: str | Sequence[str] = "residual",
+        radial: Mapping[str, Any] | None = None,
+        readouts: Sequence[str] | None = None,
+        isolated_atoms: str = "E0",
+        heads: Sequence[str] | None = None,
         atomic_numbers: Sequence[int],
-        E0s: Sequence[float],
+        E0s: Sequence[float] | Sequence[Sequence[float]],
         avg_num_neighbors: float,
-        scale: float,
-        shift: float,
+        scale: float | Sequence[float],
+        shift: float | Sequence[float],
     ) -> None:
         super().__init__()
         check_trunk(r_max, num_bessel, num_channels, num_interactions, avg_num_neighbors)
-        check_elements(atomic_numbers, E0s)
+        self.set_heads(heads, atomic_numbers, E0s, scale, shift)
+        if isolated_atoms not in ("E0", "predicted"):
+            raise ValueError(f"isolated_atoms is 'E0' or 'predicted', found '{isolated_atoms}'")
         self.hyperparameters: dict[str, Any] = {
             "r_max": float(r_max),
             "num_bessel": num_bessel,
@@ -88,30 +101,38 @@ class MACE(nn.Module):
             "max_ell": max_ell,
             "max_L": max_L,
             "num_channels": num_channels,
-            "correlation": correlation,
+            "correlation": plain(correlation),
             "num_interactions": num_interactions,
             "radial_MLP": list(radial_MLP),
             "MLP_irreps": MLP_irreps,
             "gate": gate,
             "selfmix": selfmix,
-            "zbl": zbl,
+            "zbl": plain(zbl),
             "atomic_numbers": [int(number) for number in atomic_numbers],
-            "E0s": [float(energy) for energy in E0s],
+            "E0s": by_head([head.E0s for head in self.of_head]),
             "avg_num_neighbors": float(avg_num_neighbors),
-            "scale": float(scale),
-            "shift": float(shift),
+            "scale": by_head([head.scale for head in self.of_head]),
+            "shift": by_head([head.shift for head in self.of_head]),
         }
+        # Left out where they are the defaults, so that programs older than these options read the model.
+        options = {
+            "interaction": (interaction, "residual"),
+            "radial": (radial, None),
+            "readouts": (readouts, None),
+            "isolated_atoms": (isolated_atoms, "E0"),
+            "heads": (heads, None),
+        }
+        self.hyperparameters |= {name: plain(value) for name, (value, default) in options.items() if value != default}
         self.metadata: dict[str, Any] = {}
-        self.r_max, self.max_ell = float(r_max), max_ell
+        self.r_max, self.max_ell, self.isolated_atoms = float(r_max), max_ell, isolated_atoms
         self.atomic_numbers = [int(number) for number in atomic_numbers]
-        self.scale, self.shift = float(scale), float(shift)
-        self.register_buffer("E0s", torch.tensor(E0s, dtype=torch.float64), persistent=False)
-        self.register_buffer("parities", harmonic_parities(max_ell), persistent=False)
         num_elements = len(self.atomic_numbers)
+        self.register_buffer("parities", harmonic_parities(max_ell), persistent=False)
 
         self.embedding = ElementEmbedding(num_elements, num_channels)
-        self.radial_basis = BesselBasis(self.r_max, num_bessel, num_polynomial_cutoff)
+        self.radial_basis = RadialFeatures(self.r_max, num_bessel, num_polynomial_cutoff, self.atomic_numbers, radial)
         self.interactions, self.products, self.readouts = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        self.read_layers: list[int] = []
         layers = build_layers(
             num_interactions=num_interactions,
             max_ell=max_ell,
@@ -120,26 +141,27 @@ class MACE(nn.Module):
             num_channels=num_channels,
             num_elements=num_elements,
             radial_widths=[num_bessel, *radial_MLP],
-            gate=gate,
+            gate=(radial or {}).get("gate") or gate,
             avg_num_neighbors=avg_num_neighbors,
             edge_product=edge_product,
             node_product=node_product,
             selfmix=selfmix,
+            interaction=interaction,
         )
-        for layer, (interaction, product) in enumerate(layers, start=1):
-            self.interactions.append(interaction)
+        kinds = per_layer(readouts or ["linear"] * (num_interactions - 1) + ["mlp"], num_interactions, "readouts")
+        for layer, (block, product) in enumerate(layers):
+            self.interactions.append(block)
             self.products.append(product)
-            last, width = layer == num_interactions, scalar_width(MLP_irreps)
-            self.readouts.append(MLPReadout(num_channels, width, gate) if last else LinearReadout(num_channels))
-        self.zbl = ZBLRepulsion(self.atomic_numbers, num_polynomial_cutoff) if zbl else None
+            readout = make_readout(kinds[layer], num_channels, MLP_irreps, gate, len(self.of_head))
+            if readout is not None:
+                self.readouts.append(readout)
+                self.read_layers.append(layer)
+        if not self.read_layers:
+            raise ValueError("readouts: one layer at least must be read")
+        constants = zbl if isinstance(zbl, Mapping) else {}
+        self.zbl = ZBLRepulsion(self.atomic_numbers, num_polynomial_cutoff, **constants) if zbl else None
         self.to(torch.get_default_dtype())
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Convert as usual, but keep the energies of isolated atoms in float64: totals need it."""
-        E0s = self.E0s
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.E0s = E0s.to(self.E0s.device)
-        return self
+        self.use_default_head()
 
     @property
     def dtype(self) -> torch.dtype:
@@ -156,7 +178,7 @@ class MACE(nn.Module):
 
         An atom without neighbours has exactly none: the readouts of an isolated atom of its element are subtracted (it
         rides along as one more node per element), and the shift comes in smoothly with the coordination. MACE has
-        neither, so that its isolated atoms miss E0.
+        neither, so that its isolated atoms miss E0; nor have we where `isolated_atoms` is "predicted".
 
         Edges come in pairs, one in each direction. Where both are in one list, it is enough to give one of them:
         lengths, harmonics and radial networks are then evaluated once for both.
@@ -171,25 +193,57 @@ class MACE(nn.Module):
         Returns:
             Shape [n_nodes] (eV).
         """
+        if self.isolated_atoms == "predicted":
+            return self.predicted(vectors, node_types, edge_index, mirrored=mirrored)
         lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-        edge_attrs = spherical_harmonics(vectors / lengths, self.max_ell)
-        edge_feats = self.radial_basis(lengths)
         isolated = torch.arange(len(self.atomic_numbers), device=node_types.device)
         types, index = torch.cat([isolated, node_types]), edge_index + isolated.shape[0]
-        if mirrored:
-            edge_attrs, index = mirror_harmonics(edge_attrs, self.parities), mirror_index(index)
-        readouts = self.readout_sum(types, edge_attrs, edge_feats, index, mirrored=mirrored)
-        readouts = readouts[isolated.shape[0] :] - readouts[: isolated.shape[0]][node_types]
+        readouts = self.readout_sum(vectors, lengths, types, index, mirrored=mirrored)
+        readouts = readouts[isolated.shape[0] :] - rows_of(readouts[: isolated.shape[0]], node_types)
         envelope = polynomial_cutoff(lengths[:, 0], self.r_max, self.radial_basis.p)
         coordination = sum_at_receivers(envelope, edge_index, node_types.shape[0], mirrored=mirrored)
         energy = self.scale * readouts + self.shift * torch.tanh(coordination)
-        return energy if self.zbl is None else energy + self.zbl(lengths, node_types, edge_index, mirrored=mirrored)
+        return energy if self.zbl is None else energy + self.repulsion(lengths, node_types, edge_index, mirrored)
+
+    def predicted(self, vectors: Tensor, node_types: Tensor, edge_index: Tensor, *, mirrored: bool) -> Tensor:
+        """Energy of each node as it is read, and the shift: MACE's energy; arguments as in `forward`."""
+        lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+        readouts = self.readout_sum(vectors, lengths, node_types, edge_index, mirrored=mirrored)
+        energy = self.scale * readouts + self.shift
+        return energy if self.zbl is None else energy + self.repulsion(lengths, node_types, edge_index, mirrored)
+
+    def repulsion(self, lengths: Tensor, node_types: Tensor, edge_index: Tensor, mirrored: bool) -> Tensor:
+        """ZBL energy of each node, shape [n_nodes] (eV); arguments as in `ZBLRepulsion.forward`."""
+        assert self.zbl is not None
+        energy: Tensor = self.zbl(lengths, node_types, edge_index, mirrored=mirrored)
+        return self.scale * energy if self.zbl.scaled else energy
 
     def readout_sum(
-        self, node_types: Tensor, edge_attrs: Tensor, edge_feats: Tensor, edge_index: Tensor, *, mirrored: bool
+        self, vectors: Tensor, lengths: Tensor, node_types: Tensor, edge_index: Tensor, *, mirrored: bool
     ) -> Tensor:
-        """Sum of the readouts of all layers, shape [n_nodes]; arguments as in `Interaction`."""
-        layers = layer_features(
+        """Sum of the readouts of all layers, shape [n_nodes]; arguments as in `layer_features`."""
+        layers = self.layer_features(vectors, lengths, node_types, edge_index, mirrored=mirrored)
+        readouts = dict(zip(self.read_layers, self.readouts, strict=True))
+        energies = [readouts[layer](feats) for layer, feats in enumerate(layers) if layer in readouts]
+        return torch.stack(energies).sum(0)
+
+    def layer_features(
+        self, vectors: Tensor, lengths: Tensor, node_types: Tensor, edge_index: Tensor, *, mirrored: bool
+    ) -> Iterator[Tensor]:
+        """The features that each layer gives: see `trunk.layer_features`.
+
+        Args:
+            vectors: As in `forward`, shape [n_edges, 3] (Å).
+            lengths: Their lengths, shape [n_edges, 1] (Å).
+            node_types: Shape [n_nodes].
+            edge_index: Shape [2, n_edges].
+            mirrored: As in `forward`.
+        """
+        edge_attrs = spherical_harmonics(vectors / lengths, self.max_ell)
+        edge_feats, envelope = self.radial_basis(lengths, node_types, edge_index)
+        if mirrored:
+            edge_attrs, edge_index = mirror_harmonics(edge_attrs, self.parities), mirror_index(edge_index)
+        return layer_features(
             self.interactions,
             self.products,
             self.embedding(node_types),
@@ -197,10 +251,9 @@ class MACE(nn.Module):
             edge_attrs,
             edge_feats,
             edge_index,
+            envelope,
             mirrored=mirrored,
         )
-        energies = [readout(node_feats) for readout, node_feats in zip(self.readouts, layers, strict=True)]
-        return torch.stack(energies).sum(0)
 
     def decay_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters with weight decay in MACE: the Linear after each edge product, and the whole products."""
@@ -215,21 +268,13 @@ class MACE(nn.Module):
         return (parameter for parameter in self.parameters() if id(parameter) not in decayed)
 
 
-def check_elements(atomic_numbers: Sequence[int], E0s: Sequence[float]) -> None:
-    """Refuse impossible elements."""
-    if not atomic_numbers or list(atomic_numbers) != sorted(set(atomic_numbers)):
-        raise ValueError(f"atomic_numbers must be ascending and unique, found {list(atomic_numbers)}")
-    if len(E0s) != len(atomic_numbers):
-        raise ValueError(f"E0s needs one energy per element: {len(atomic_numbers)} elements, {len(E0s)} energies")
+def plain(value: Any) -> Any:
+    """Mappings and sequences as dict and list, for JSON."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
-def scalar_width(irreps: str) -> int:
-    """Number of scalars in "16x0e".
-
-    Raises:
-        ValueError: If there is anything but even scalars.
-    """
-    match = re.fullmatch(r"\s*(\d+)\s*x\s*0e\s*", irreps)
-    if match is None or int(match[1]) < 1:
-        raise ValueError(f"MLP_irreps holds even scalars only, as '16x0e'; found '{irreps}'")
-    return int(match[1])
+def by_head(values: list[Any]) -> Any:
+    """The value of the one head, or the values of all of them."""
+    return values[0] if len(values) == 1 else values

@@ -58,6 +58,7 @@ def describe_package(model: MACE, operators: list[str], sha256: str) -> dict[str
         "device": model.device.type,
         "r_max": repr(model.r_max),
         "atomic_numbers": " ".join(map(str, model.atomic_numbers)),
+        "head": model.head or "",
         "E0s": " ".join(map(repr, model.E0s.tolist())),
         **{f"{place}_family": " ".join(sorted(families[place])) for place in PLACES},
         "kernels": json.dumps({name: product.kernel_name for name, product in products.items()}),
@@ -125,6 +126,11 @@ def check_metadata(info: dict[str, str], path: Path, model: MACE, sha256: str) -
     ):
         if info.get(key) != here:
             raise UserError(f"package '{path}' is for {what} {info.get(key)}, and here it is {here}: {mend}.")
+    if info.get("head", "") != (model.head or ""):
+        raise UserError(
+            f"package '{path}' is for head '{info.get('head', '')}', and here it is '{model.head or ''}': "
+            "give the same head, or export the model with this one."
+        )
     if info.get("model_sha256") != sha256:
         raise UserError(f"package '{path}' was made from another model: export this one, or give the folder it is of.")
     lacking = sorted(set(info["instructions"].split()) - instructions())

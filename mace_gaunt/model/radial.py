@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mace_gaunt.model.activations import activation
-from mace_gaunt.model.elements import COVALENT_RADII
+from mace_gaunt.model.elements import radii_of
 from mace_gaunt.so3.mirror import sum_at_receivers
 from mace_gaunt.so3.tables import TableModule
 
@@ -45,21 +45,37 @@ class BesselBasis(TableModule):
         r_max: Cutoff radius (Å).
         num_bessel: Number of functions.
         num_polynomial_cutoff: Order of the envelope.
+        frequencies: Of each function (1/Å); n pi / r_max when None.
+        prefactor: Of all functions; sqrt(2 / r_max) when None.
     """
 
     frequencies: Tensor
 
-    def __init__(self, r_max: float, num_bessel: int, num_polynomial_cutoff: int) -> None:
+    def __init__(
+        self,
+        r_max: float,
+        num_bessel: int,
+        num_polynomial_cutoff: int,
+        frequencies: Sequence[float] | None = None,
+        prefactor: float | None = None,
+    ) -> None:
         super().__init__()
         self.r_max, self.p = r_max, num_polynomial_cutoff
         polynomial_cutoff(torch.ones(1), r_max, num_polynomial_cutoff)
-        frequencies = torch.arange(1, num_bessel + 1, dtype=torch.float64) * math.pi / r_max
-        self.register_table("frequencies", frequencies)
+        self.prefactor = math.sqrt(2.0 / r_max) if prefactor is None else float(prefactor)
+        exact = torch.arange(1, num_bessel + 1, dtype=torch.float64) * math.pi / r_max
+        given = exact if frequencies is None else torch.tensor(list(frequencies), dtype=torch.float64)
+        if given.shape != exact.shape:
+            raise ValueError(f"{num_bessel} Bessel functions need as many frequencies, found {len(given)}")
+        self.register_table("frequencies", given)
+
+    def values(self, lengths: Tensor) -> Tensor:
+        """The functions at [n_edges, 1] (Å), without the cutoff, shape [n_edges, num_bessel]."""
+        return self.prefactor * torch.sin(self.frequencies * lengths) / lengths
 
     def forward(self, lengths: Tensor) -> Tensor:
         """Edge features of lengths [n_edges, 1] (Å), shape [n_edges, num_bessel]."""
-        waves = math.sqrt(2.0 / self.r_max) * torch.sin(self.frequencies * lengths) / lengths
-        return waves * polynomial_cutoff(lengths, self.r_max, self.p)
+        return self.values(lengths) * polynomial_cutoff(lengths, self.r_max, self.p)
 
 
 class MLP(nn.Module):
@@ -94,6 +110,13 @@ class ZBLRepulsion(TableModule):
     Args:
         atomic_numbers: Elements of the model.
         p: Order of the polynomial cutoff.
+        coefficients: Of the four exponentials.
+        exponents: Of the four exponentials.
+        coulomb: e^2 / (4 pi epsilon_0) (eV Å).
+        screening: Factor of the screening length (Å).
+        power: Exponent of the atomic numbers in it.
+        radii: Covalent radius of each element (Å); those of Cordero et al. when None.
+        scaled: Whether the model's scale multiplies it, as in MACE.
     """
 
     numbers: Tensor
@@ -105,16 +128,26 @@ class ZBLRepulsion(TableModule):
     """e^2 / (4 pi epsilon_0) in eV Å."""
     BOHR = 0.529177210903
 
-    def __init__(self, atomic_numbers: Sequence[int], p: int) -> None:
+    def __init__(
+        self,
+        atomic_numbers: Sequence[int],
+        p: int,
+        *,
+        coefficients: Sequence[float] = COEFFICIENTS,
+        exponents: Sequence[float] = EXPONENTS,
+        coulomb: float = COULOMB_CONSTANT,
+        screening: float = 0.8854 * BOHR,
+        power: float = 0.23,
+        radii: Sequence[float] | None = None,
+        scaled: bool = False,
+    ) -> None:
         super().__init__()
-        if max(atomic_numbers) >= len(COVALENT_RADII):
-            raise ValueError(
-                f"the ZBL repulsion knows elements up to {len(COVALENT_RADII) - 1}, found {max(atomic_numbers)}"
-            )
-        self.p = p
+        self.p, self.scaled = p, scaled
+        self.terms = list(zip(coefficients, exponents, strict=True))
+        self.coulomb, self.screening, self.power = coulomb, screening, power
         self.register_table("numbers", torch.tensor(atomic_numbers, dtype=torch.float64))
-        radii = torch.tensor([COVALENT_RADII[number] for number in atomic_numbers], dtype=torch.float64)
-        self.register_table("radii", radii)
+        known = radii_of(atomic_numbers) if radii is None else list(radii)
+        self.register_table("radii", torch.tensor(known, dtype=torch.float64))
 
     def forward(self, lengths: Tensor, node_types: Tensor, edge_index: Tensor, *, mirrored: bool = False) -> Tensor:
         """Repulsion energy of each node, half of every pair.
@@ -131,11 +164,9 @@ class ZBLRepulsion(TableModule):
         types = node_types[edge_index]
         z_sender, z_receiver = self.numbers[types[0]], self.numbers[types[1]]
         r = lengths[:, 0]
-        screening_length = 0.8854 * self.BOHR / (z_sender**0.23 + z_receiver**0.23)
-        x = r / screening_length
-        terms = zip(self.COEFFICIENTS, self.EXPONENTS, strict=True)
-        screening = torch.stack([c * torch.exp(-a * x) for c, a in terms]).sum(0)
+        x = r / (self.screening / (z_sender**self.power + z_receiver**self.power))
+        screening = torch.stack([c * torch.exp(-a * x) for c, a in self.terms]).sum(0)
         reach = self.radii[types[0]] + self.radii[types[1]]
-        pair = self.COULOMB_CONSTANT * z_sender * z_receiver / r * screening
+        pair = self.coulomb * z_sender * z_receiver / r * screening
         half = 0.5 * pair * polynomial_cutoff(r, reach, self.p)
         return sum_at_receivers(half, edge_index, node_types.shape[0], mirrored=mirrored)

@@ -50,6 +50,7 @@ def export_model(
     kernel: KernelChoice = "auto",
     parallel: bool | None = None,
     overwrite: bool = False,
+    head: str | None = None,
 ) -> Exported:
     """Compile a model ahead of time; takes about a minute.
 
@@ -65,12 +66,15 @@ def export_model(
             load the package. "fused" is faster on a CPU and confines it to Python with this package imported.
         parallel: See `write_package`.
         overwrite: Whether a file that is there may be replaced.
+        head: See `open_model`; a package has one.
 
     Raises:
         UserError: If the model cannot be loaded or compiled, `out` cannot be written, or the package gives other
             results; nothing is left behind.
     """
-    path, potential = check_request(model, out, dtype=dtype, device=device, kernel=kernel, overwrite=overwrite)
+    path, potential = check_request(
+        model, out, dtype=dtype, device=device, kernel=kernel, overwrite=overwrite, head=head
+    )
     sha256 = hash_model(find_model_folder(model))
     # In the same file system as `out`, so that renaming is all that is left to do.
     with tempfile.TemporaryDirectory(prefix=".mace-gaunt-export-", dir=existing_folder(path)) as scratch:
@@ -92,7 +96,14 @@ def export_model(
 
 
 def check_request(
-    model: str | Path, out: str | Path, *, dtype: str, device: str, kernel: KernelChoice, overwrite: bool
+    model: str | Path,
+    out: str | Path,
+    *,
+    dtype: str,
+    device: str,
+    kernel: KernelChoice,
+    overwrite: bool,
+    head: str | None = None,
 ) -> tuple[Path, MACE]:
     """Everything that can be refused before the compiler starts; makes nothing.
 
@@ -106,7 +117,7 @@ def check_request(
         UserError: See `export_model`.
     """
     folder, path = find_model_folder(model), check_file(out, overwrite)
-    potential = open_model(folder, device, dtype, kernel)
+    potential = open_model(folder, device, dtype, kernel, head)
     check_compiler()
     return path, potential
 

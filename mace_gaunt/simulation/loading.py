@@ -41,7 +41,11 @@ def choose_device(device: str) -> str:
 
 
 def open_model(
-    model: str | Path | MACE, device: str = "auto", dtype: str = "float64", kernel: KernelChoice = "auto"
+    model: str | Path | MACE,
+    device: str = "auto",
+    dtype: str = "float64",
+    kernel: KernelChoice = "auto",
+    head: str | None = None,
 ) -> MACE:
     """Load a model, or place a loaded one, ready to predict.
 
@@ -52,12 +56,14 @@ def open_model(
         dtype: "float32" or "float64".
         kernel: Kernel of the tensor products, for a folder: a name, {"edge": X, "node": Y}, or "auto", which
             `model.kernels.select_kernels` can measure.
+        head: The head of a model that has names for them; None for the one in use (of several, the one named Default).
 
     Returns:
-        The model on that device in that precision.
+        The model on that device in that precision; its `head` is the one in use, None where heads have no names.
 
     Raises:
-        UserError: If there is no model, device or dtype are not there, or a kernel is asked of a loaded model.
+        UserError: If there is no model, device or dtype are not there, a kernel is asked of a loaded model, there is no
+            such head, or one must be chosen.
     """
     if dtype not in DTYPES:
         raise UserError(f"dtype is 'float32' or 'float64', not '{dtype}'.{nearest(str(dtype), DTYPES)}")
@@ -65,8 +71,9 @@ def open_model(
     if not isinstance(model, (str, Path)):
         if kernel not in (None, "auto"):
             raise UserError(f"kernel='{kernel}' is chosen when a model is loaded: give the folder, not the model.")
-        return _placed(model, device, dtype)
-    return load_model(find_model_folder(model), dtype=dtype, device=device, kernel=kernel).eval()
+        return _with_head(_placed(model, device, dtype), head, belongs_to_caller=True)
+    loaded = load_model(find_model_folder(model), dtype=dtype, device=device, kernel=kernel).eval()
+    return _with_head(loaded, head, belongs_to_caller=False)
 
 
 def find_model_folder(path: str | Path) -> Path:
@@ -108,6 +115,27 @@ def open_packaged_gradient(package: str | Path, folder: str | Path | MACE, model
     if not isinstance(folder, (str, Path)):
         raise UserError("a package is compared with the folder it was made from: give the folder, not a loaded model.")
     return open_package(package, model, hash_model(find_model_folder(folder)))
+
+
+def head_line(model: MACE) -> str | None:
+    """What to tell the user about the head in use; None where there is one only."""
+    others = [name for name in model.heads if name != model.head]
+    return f"head {model.head}; the model also has {', '.join(others)}" if others else None
+
+
+def _with_head(model: MACE, head: str | None, *, belongs_to_caller: bool) -> MACE:
+    """The model with a head in use; a copy where another one is in use of a model that belongs to the caller."""
+    if head is None:
+        if len(model.heads) > 1 and model.head is None:
+            raise UserError(f"the model has the heads {', '.join(model.heads)}: choose one with head=NAME.")
+        return model
+    if not model.heads:
+        raise UserError(f"head='{head}': the model has one head, which has no name. Leave head out.")
+    if head not in model.heads:
+        raise UserError(f"the model has no head '{head}'.{nearest(str(head), model.heads)}")
+    if head == model.head:
+        return model
+    return (copy.deepcopy(model) if belongs_to_caller else model).choose_head(head)
 
 
 def _placed(model: MACE, device: str, dtype: str) -> MACE:

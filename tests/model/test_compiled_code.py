@@ -83,9 +83,7 @@ def test_models_of_one_element_are_compiled_with_vectors(family):
     copper.rattle(0.1, seed=0)
     batch = batch_of(model, copper)
     assert_agree(model, CompiledGradient(model), [batch])
-    found, expected = (
-        predict(model, batch, gradient=one)["forces"] for one in (compile_inference(model, batch), None)
-    )
+    found, expected = (predict(model, batch, gradient=one)["forces"] for one in (compile_inference(model, batch), None))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
 

@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import logging
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -157,8 +158,33 @@ def converter(variant: str) -> Any:
     return run
 
 
+def read_model(folder: Path) -> Any:
+    """The potential of config.json and state_dict.npz, in the default precision."""
+    config = json.loads((folder / "config.json").read_text())["config"]
+    kind = getattr(modules, config.pop("cls", None) or "ScaleShiftMACE")
+    config = {name: value for name, value in config.items() if value is not None and name != "seed"}
+    for name in ("interaction_cls", "interaction_cls_first"):
+        config[name] = modules.interaction_classes[config[name]]
+    for name in ("hidden_irreps", "MLP_irreps"):
+        irreps = config[name]
+        config[name] = o3.Irreps(irreps if isinstance(irreps, str) else [(mul, tuple(ir)) for mul, ir in irreps])
+    if "readout_cls" in config:
+        config["readout_cls"] = modules.readout_classes[config["readout_cls"]]
+    config["gate"] = modules.gate_dict[config.get("gate", "None")]
+    config["num_elements"] = len(config["atomic_numbers"])
+    config["atomic_energies"] = np.array(config["atomic_energies"])
+    config["num_polynomial_cutoff"] = int(config["num_polynomial_cutoff"])
+    model = kind(**config)
+    with np.load(folder / "state_dict.npz") as tensors:
+        # Flags that later versions store are those of the new model.
+        model.load_state_dict({**model.state_dict(), **{name: torch.as_tensor(tensors[name]) for name in tensors}})
+    return model
+
+
 def build_model(settings: dict[str, Any]) -> Any:
-    """The potential, randomly initialised."""
+    """The potential: randomly initialised, or of a config and a state dict."""
+    if settings.get("mace"):
+        return read_model(Path(settings["mace"]))
     torch.manual_seed(settings["seed"])
     hidden = o3.Irreps([(settings["num_channels"], (l, (-1) ** l)) for l in range(settings["max_L"] + 1)])
     return modules.ScaleShiftMACE(

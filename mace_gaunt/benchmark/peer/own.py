@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from torch import Tensor
 
 from mace_gaunt import __version__
+from mace_gaunt.benchmark.peer.mace_model import convert
 from mace_gaunt.data.atomic_data import AtomicData
 from mace_gaunt.data.collate import collate
 from mace_gaunt.data.labels import LabelKeys
@@ -146,7 +147,10 @@ class Backend:
 
 
 def build_model(settings: dict[str, Any]) -> MACE:
-    """The potential, randomly initialised."""
+    """The potential: randomly initialised, or the converted MACE model."""
+    if settings.get("mace"):
+        model: MACE = convert(settings["mace"])
+        return model.to(getattr(torch, settings["dtype"]))
     torch.manual_seed(settings["seed"])
     model = MACE(
         **instantiate(settings["products"]),

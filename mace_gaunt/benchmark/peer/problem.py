@@ -10,6 +10,7 @@ import numpy as np
 from ase import units
 from ase.md.velocitydistribution import Stationary
 
+from mace_gaunt.benchmark.peer.mace_model import elements_of
 from mace_gaunt.benchmark.peer.settings import MdSettings, Settings, Size, StepSettings
 from mace_gaunt.data.atomic_data import AtomicData
 from mace_gaunt.data.bundled import bundled_path
@@ -141,10 +142,14 @@ def box_problem(settings: MdSettings, size: Size, folder: Path) -> dict[str, Any
     Stationary(atoms)
     ase.io.write(folder / FRAMES_FILE, atoms, format="extxyz")
     numbers = elements([atoms])
+    if settings.mace is not None:
+        numbers = elements_of(settings.mace, numbers)
     graph = AtomicData.from_atoms(atoms, settings.r_max, numbers)
     neighbors = max(1.0, graph.edge_index.shape[1] / len(atoms))
     statistics = Statistics(numbers, [0.0] * len(numbers), neighbors, scale=STILL, shift=0.0)
-    return {**side_settings(settings, size, statistics, folder, [graph], 1), "timestep_fs": settings.timestep_fs}
+    mace = None if settings.mace is None else str(Path(settings.mace).expanduser().absolute())
+    own = {"timestep_fs": settings.timestep_fs, "mace": mace}
+    return {**side_settings(settings, size, statistics, folder, [graph], 1), **own}
 
 
 def make_box(atoms: ase.Atoms, repeat: int) -> ase.Atoms:

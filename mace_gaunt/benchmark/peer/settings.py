@@ -76,6 +76,7 @@ MD_KEYS = SHARED_KEYS | {
     "what": Key(choices(*WHAT_MD), "infer (energy and forces alone), md (a step of ASE's velocity Verlet) (md)"),
     "structure": Key(word, "FILE (a molecule of the bundled data)"),
     "index": Key(integer(0), "frame of the file (0)"),
+    "mace": Key(word, "FOLDER of a MACE model (config.json, state_dict.npz), for both programs; else random weights"),
     "repeat": Key(integers(1), "copies along each axis, such as 1,2,3; molecules are put into a box for it (1)"),
     "steps": Key(integer(1), "steps of a turn, always from the same start (20)"),
     "timestep_fs": Key(positive, "time step in fs (0.5)"),
@@ -168,6 +169,7 @@ class MdSettings(Settings):
     what: tuple[str, ...] = ("md",)
     structure: str | None = None
     index: int = 0
+    mace: str | None = None
     repeat: tuple[int, ...] = (1,)
     steps: int = 20
     timestep_fs: float = 0.5

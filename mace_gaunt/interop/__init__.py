@@ -1,0 +1,1 @@
+"""Other programs: their models, and running ours inside them."""
