@@ -43,6 +43,10 @@ ALIASES: dict[str, str] = {
     "temperature": "temperature_K",
     "timestep": "timestep_fs",
     "friction": "friction_per_fs",
+    "tdamp": "tdamp_fs",
+    "taut": "tdamp_fs",
+    "pdamp": "pdamp_fs",
+    "pressure": "pressure_GPa",
 }
 
 # One name, two keys: read by `hidden_irreps_to_keys`.

@@ -1,27 +1,25 @@
 """`mace-gaunt md`: molecular dynamics with a trained model."""
 
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mace_gaunt.cli.arguments import parse_arguments
 from mace_gaunt.cli.help import flags_table, keys_of
-from mace_gaunt.errors import UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from mace_gaunt.simulation.calculator import MaceGauntCalculator
-
 HELP = """\
 usage: mace-gaunt md model=FOLDER structure=FILE out=DIR [file.yaml] [key=value ...] [flags]
 
-Molecular dynamics through ASE: trajectory.extxyz, md.csv and health.json in out.
+Molecular dynamics through ASE: trajectory, table, plot and a health report in out. What was killed goes on with
+resume=auto, as if it never had been.
 
 examples:
   mace-gaunt md model=runs/first structure=molecule.xyz out=md
   mace-gaunt md model=runs/first structure=train.xyz index=0 ensemble=langevin temperature_K=600 steps=10000 out=hot
+  mace-gaunt md model=runs/first structure=crystal.cif ensemble=npt pressure_GPa=1 replicas=4 resume=auto out=npt
+  mace-gaunt md model=[runs/a,runs/b] structure=molecule.xyz max_force_std=0.5 out=careful
 
 keys:
 {keys}
@@ -30,10 +28,9 @@ flags:
 {flags}"""
 
 # Keys that find the structure and make the calculator; all others are arguments of `run_md`.
-BEFORE = ("model", "structure", "index", "out", "device", "dtype", "kernel", "skin", "compile", "package")
-
-# Compiling takes up to a minute and saves a third of a step or more: `auto` compiles runs longer than this (s).
-LONG_RUN = 180.0
+BEFORE = (
+    "model", "head", "structure", "index", "out", "device", "dtype", "kernel", "skin", "compile", "package", "replicas",
+)  # fmt: skip
 
 
 def help_text() -> str:
@@ -65,104 +62,66 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def simulate(config: "DictConfig", validate_only: bool = False) -> dict[str, Any]:
-    """Run a simulation.
+def simulate(config: "DictConfig", validate_only: bool = False) -> list[dict[str, Any]]:
+    """Run a simulation, or its replicas.
 
     Args:
         config: The checked configuration.
         validate_only: Whether to stop after the energy of the structure.
 
     Returns:
-        The content of health.json; empty when only validated.
+        The content of health.json of each; none when only validated.
 
     Raises:
-        UserError: If something is not as it must be, or the simulation became unphysical.
+        UserError: If something is not as it must be, or a simulation became unphysical.
     """
+    from mace_gaunt.cli.calculation import compile_if_it_pays, open_calculator
     from mace_gaunt.cli.plain_verb import require
 
     require(config, "model", "FOLDER, what a training wrote, such as runs/first")
     require(config, "structure", "FILE with the atoms to start from")
     require(config, "out", "DIR for the trajectory")
-    from mace_gaunt.cli.machine import use_machine_well
-    from mace_gaunt.cli.quiet import quiet
-    from mace_gaunt.simulation.calculator import MaceGauntCalculator
-    from mace_gaunt.simulation.molecular_dynamics import run_md
+    from mace_gaunt.simulation.md_checkpoint import earlier_checkpoints
+    from mace_gaunt.simulation.md_restore import use_earlier_kernels
+    from mace_gaunt.simulation.md_settings import MDSettings, check_whole
+    from mace_gaunt.simulation.molecular_dynamics import run_md, run_replicas
     from mace_gaunt.simulation.structures import read_structure
+    from mace_gaunt.simulation.trajectories import check_library
 
-    quiet()
-    use_machine_well()
+    settings = {str(key): value for key, value in config.items() if key not in BEFORE}
+    flow = {name: settings.pop(name) for name in ("resume", "overwrite")}
+    check_library(MDSettings.of(settings).trajectory)
+    check_whole("replicas", config.replicas, 1)
     atoms = read_structure(config.structure, config.index)
-    calculator = MaceGauntCalculator(
-        config.model,
-        device=config.device,
-        dtype=config.dtype,
-        kernel=config.kernel,
-        skin=config.skin,
-        package=config.package,
-    )
+    calculator = open_calculator(config, package=config.package)
     if validate_only:
         energy = calculator.evaluate([atoms])[0]["energy"]
         print(f"valid: {atoms.get_chemical_formula()} has {energy:.6f} eV; nothing was written")
-        return {}
-    settings = {str(key): value for key, value in config.items() if key not in BEFORE}
+        return []
+    out = Path(config.out).expanduser()
+    earlier = None if flow["resume"] == "never" else next(earlier_checkpoints(out), None)
+    if earlier is not None:
+        use_earlier_kernels(calculator, earlier)
     calculator.prepare_for(atoms)
     for name, choice in calculator.kernels.items():
         print(f"{name}  kernel {choice}")
-    compile_if_it_pays(config, calculator, atoms)
-    health: dict[str, Any] = run_md(calculator, atoms, config.out, **settings)
-    _tell(health, Path(config.out))
-    return health
+    compile_if_it_pays(config, calculator, atoms, config.steps * config.replicas, earlier)
+    if config.replicas == 1:
+        healths = [run_md(calculator, atoms, out, **flow, **settings)]
+    else:
+        healths = run_replicas(calculator, atoms, out, config.replicas, **flow, **settings)
+    _tell(healths, out, settings["trajectory"])
+    return healths
 
 
-def compile_if_it_pays(config: "DictConfig", calculator: "MaceGauntCalculator", atoms: Any) -> None:
-    """Compile energies and forces for a long simulation, or where it is asked for, and say so; never beside a package.
+def _tell(healths: list[dict[str, Any]], out: Path, trajectory: str) -> None:
+    from mace_gaunt.simulation.health_text import describe
+    from mace_gaunt.simulation.replicas import summary_lines
 
-    Args:
-        config: The checked configuration.
-        calculator: With its kernels chosen.
-        atoms: The first structure.
-
-    Raises:
-        UserError: If compiling was asked for and fails, or there is a package.
-    """
-    from mace_gaunt.training.compilation import check_choice, missing_compiler
-
-    choice = check_choice(config.compile)
-    if config.package is not None:
-        if choice == "on":
-            raise UserError("package holds energies and forces that are compiled already: give it without compile=on.")
+    if len(healths) > 1:
+        print("\n".join(summary_lines(healths)))
+        print(f"see also    {out}/replicas.csv, {out}/replica_*/health.txt")
         return
-    if choice == "off" or (choice == "auto" and (missing_compiler() or not is_long(config, calculator, atoms))):
-        return
-    print("compiling energies and forces, up to a minute", flush=True)
-    try:
-        calculator.prepare_for(atoms, compile=True)
-    except UserError as error:
-        if choice == "on":
-            raise
-        print(f"warning: compile=auto: not compiled: {error}", file=sys.stderr)
-
-
-def is_long(config: "DictConfig", calculator: "MaceGauntCalculator", atoms: Any) -> bool:
-    """Whether the steps would take long enough without compiling; a structure that cannot be computed is told later."""
-    try:
-        calculator.evaluate([atoms])
-        begin = time.perf_counter()
-        calculator.evaluate([atoms])
-    except UserError:
-        return False
-    return bool((time.perf_counter() - begin) * config.steps > LONG_RUN)
-
-
-def _tell(health: dict[str, Any], out: Path) -> None:
-    drift = health["drift_meV_per_atom_per_ps"]
-    words = [
-        f"{health['steps']} steps ({health['time_ps']:g} ps)",
-        f"mean temperature {health['temperature_mean_K']:.0f} K",
-    ]
-    if drift is not None:
-        words.append(f"drift {drift:.3g} meV/atom/ps")
-    if health["closest_distance_A"] is not None:
-        words.append(f"closest distance {health['closest_distance_A']:.2f} Å")
-    print(", ".join(words))
-    print(f"trajectory  {out / 'trajectory.extxyz'}\nsee also    {out / 'md.csv'}, {out / 'health.json'}")
+    print(describe(healths[0]))
+    print(f"trajectory  {out / f'trajectory.{trajectory}'}")
+    print(f"see also    {out / 'md.csv'}, {out / 'md.png'}, {out / 'health.json'}")

@@ -111,6 +111,9 @@ def model_metadata(composed: "Composed", data: "AtomsDataModule", trainer: Any) 
     Returns:
         JSON values.
     """
+    from mace_gaunt.data.coverage import training_coverage
+
+    coverage = training_coverage(data.train_frames)
     return {
         "trained": now(),
         "choices": composed.choices,
@@ -120,6 +123,8 @@ def model_metadata(composed: "Composed", data: "AtomsDataModule", trainer: Any) 
         "validation_frames": len(data.valid_frames),
         "data_sha256": {Path(path).name: sha256 for path, sha256 in data.file_hashes.items()},
         "versions": versions(),
+        # What simulations compare their geometries with.
+        **({} if coverage is None else {"training_set": coverage.to_json()}),
     }
 
 

@@ -15,7 +15,7 @@ from mace_gaunt.errors import UserError
 # Keys that hold paths: in a file, relative ones are looked for from here and then beside the file.
 PATH_KEYS = {
     "data.train_file", "data.valid_file", "data.test_file", "data.isolated_atoms_file", "data.root",
-    "model", "structure", "package", "path",
+    "model", "init", "input", "mace", "structure", "package", "path",
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Many structures through the model at a time, bounded by edges."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -24,7 +24,7 @@ def predict_batches(
     stress: bool = False,
     gradient_of: Callable[[Any], EdgeGradient | None] = lambda batch: None,
 ) -> Iterator[tuple[Any, dict[str, Tensor]]]:
-    """Predict a stream of frames: what the calculator's `evaluate` and `mace-gaunt evaluate` do.
+    """Predict a stream of frames of a data set: what `mace-gaunt evaluate` does.
 
     Frames are read as they are needed and let go once they are computed, so the stream may be of any length.
 
@@ -46,7 +46,24 @@ def predict_batches(
         yield batch, predict(model, batch, stress=stress, gradient=gradient_of(batch))
 
 
-def in_batches(frames: Iterable[AtomicData], max_edges: int) -> Iterator[list[AtomicData]]:
+class Countable(Protocol):
+    """A frame or graph whose size can be told: AtomicData, or `simulation.graphs.Graph`."""
+
+    @property
+    def num_edges(self) -> int:
+        """Number of edges, two for every pair."""
+        ...
+
+    @property
+    def positions(self) -> Tensor:
+        """Shape [n_nodes, 3]."""
+        ...
+
+
+Frame = TypeVar("Frame", bound=Countable)
+
+
+def in_batches(frames: Iterable[Frame], max_edges: int) -> Iterator[list[Frame]]:
     """Cut a stream of frames into runs of at most max_edges edges, in order.
 
     Args:
@@ -61,7 +78,7 @@ def in_batches(frames: Iterable[AtomicData], max_edges: int) -> Iterator[list[At
     """
     if max_edges < 1:
         raise ValueError(f"max_edges_per_batch is at least 1, not {max_edges}.")
-    batch: list[AtomicData] = []
+    batch: list[Frame] = []
     n_edges = 0
     for frame in frames:
         # One node counts as one edge, so that frames without edges do not pile up without bound.

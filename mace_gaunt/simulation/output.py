@@ -6,13 +6,14 @@ from pathlib import Path
 from mace_gaunt.errors import UserError
 
 
-def check_output(out: str | Path, files: Sequence[str], overwrite: bool) -> Path:
+def check_output(out: str | Path, files: Sequence[str], overwrite: bool, can_resume: bool = False) -> Path:
     """Refuse a folder that cannot be used; makes nothing.
 
     Args:
         out: The folder.
         files: Names in it that an earlier run would have left.
         overwrite: Whether those may be replaced.
+        can_resume: Whether the earlier run could be continued, which the message says then.
 
     Returns:
         The folder as a path.
@@ -26,5 +27,6 @@ def check_output(out: str | Path, files: Sequence[str], overwrite: bool) -> Path
         raise UserError(f"out='{out}' is to be a folder, but '{in_the_way}' is a file.")
     present = [name for name in files if (folder / name).exists()]
     if present and not overwrite:
-        raise UserError(f"'{out}' already holds {', '.join(present)}. Choose another out, or set overwrite=true.")
+        ways = "Choose another out, resume=auto to continue, or" if can_resume else "Choose another out, or"
+        raise UserError(f"'{out}' already holds {', '.join(present)}. {ways} set overwrite=true.")
     return folder

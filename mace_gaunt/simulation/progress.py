@@ -27,7 +27,7 @@ class ProgressLine:
             stream: Where to; stderr by default.
         """
         self.total, self.name, self.unit, self.enabled = total, name, unit, enabled
-        self.done = 0
+        self.done = self._skipped = 0
         self._stream = stream or sys.stderr
         self._terminal = self._stream.isatty()
         self._start = self._last = time.perf_counter()
@@ -36,7 +36,16 @@ class ProgressLine:
     def rate(self) -> float:
         """Units per second since the start, 0 before the first."""
         elapsed = time.perf_counter() - self._start
-        return self.done / elapsed if elapsed > 0 else 0.0
+        return (self.done - self._skipped) / elapsed if elapsed > 0 else 0.0
+
+    def skip(self, done: int) -> None:
+        """Start the clock anew with work that was done before.
+
+        Args:
+            done: Units of work finished earlier.
+        """
+        self.done = self._skipped = done
+        self._start = self._last = time.perf_counter()
 
     def update(self, done: int, note: str = "") -> None:
         """Tell how far it is; draws only when enough time has passed.

@@ -1,5 +1,6 @@
 """Structures: reading them from files, and what a model asks of them."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,49 @@ def read_structure(path: str | Path, index: int = -1) -> ase.Atoms:
     Raises:
         UserError: If the file is absent or unreadable, has no such frame, or the frame has no atoms.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise UserError(f"No structure file '{path}'.{nearest(path.name, beside) if beside else ''}")
+    path = _existing(path)
     atoms = _read_frame(path, index)
     if len(atoms) == 0:
         raise UserError(f"Frame {index} of '{path}' has no atoms.")
     return atoms
+
+
+def read_structures(path: str | Path, index: str) -> list[ase.Atoms]:
+    """Read some structures from any file that ASE knows.
+
+    Args:
+        path: The file.
+        index: A frame ("0", "-1") or a Python slice (":", "0:10").
+
+    Returns:
+        The structures, at least one.
+
+    Raises:
+        UserError: If the file is absent or unreadable, the index is none, or chooses nothing.
+    """
+    text = index.strip().removeprefix("[").removesuffix("]")
+    if not re.fullmatch(r"-?\d+|(-?\d*:){1,2}-?\d*", text):
+        raise UserError(f"index='{index}' is no frame (0, -1) and no slice (:, 0:10).")
+    if ":" not in text:
+        return [read_structure(path, int(text))]
+    path = _existing(path)
+    try:
+        found: list[ase.Atoms] = _read(path, text)
+    except (IndexError, StopIteration):
+        found = []
+    except Exception as error:
+        raise UserError(f"ASE cannot read '{path}' as structures ({type(error).__name__}: {error}).") from error
+    if not found:
+        raise UserError(f"'{path}' has no frames {index}: it holds {_count_frames(path)} frames.")
+    return found
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path).expanduser()
+    if not path.is_file():
+        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise UserError(f"No structure file '{path}'.{nearest(path.name, beside) if beside else ''}")
+    return path
 
 
 def _read_frame(path: Path, index: int) -> ase.Atoms:

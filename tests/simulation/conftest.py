@@ -21,6 +21,7 @@ class ToyPotential(nn.Module):
         self.r_max = r_max
         self.atomic_numbers = [1, 6, 8]
         self.metadata: dict = {}
+        self.heads, self.head = (), None
         self.depth = nn.Parameter(torch.tensor(1.5, dtype=torch.float64))
         self.radii = nn.Parameter(torch.tensor([0.45, 0.7, 0.65], dtype=torch.float64))
         self.register_buffer("E0s", torch.tensor([-13.0, -1029.0, -2042.0], dtype=torch.float64))
@@ -82,3 +83,9 @@ def crystal() -> Atoms:
     """A small skewed cell: smaller than the cutoff, so an atom meets its own images."""
     cell = [[2.4, 0.1, 0.0], [0.9, 2.6, 0.0], [-0.4, 0.5, 2.9]]
     return Atoms("CO", scaled_positions=[[0.02, 0.03, 0.01], [0.55, 0.43, 0.52]], cell=cell, pbc=True)
+
+
+@pytest.fixture
+def no_plots(monkeypatch):
+    """Simulations without md.png, which takes longer to draw than a short one to run."""
+    monkeypatch.setattr("mace_gaunt.simulation.md_run.plot_simulation", lambda *arguments: None)

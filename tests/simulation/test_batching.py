@@ -62,7 +62,16 @@ def test_every_batch_is_shown_before_it_is_predicted(toy, frames):
     assert shown == [batch.num_graphs for batch, _ in found] and len(shown) > 1
 
 
-def test_a_stream_is_read_as_it_goes_and_let_go(toy, molecule):
+@pytest.fixture
+def quick_collection():
+    """What lives already is left out of the collections, which take a second each at the end of a long session."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+def test_a_stream_is_read_as_it_goes_and_let_go(toy, molecule, quick_collection):
     frames = []
     most = 0
 
