@@ -58,18 +58,22 @@ def build(node: DictConfig | None, name: str, **given: Any) -> Any:
         raise
 
 
-def build_data(config: DictConfig) -> AtomsDataModule:
+def build_data(config: DictConfig, E0s: dict[str, float] | None = None) -> AtomsDataModule:
     """The data module, with the model's cutoff and with the statistics that the configuration gives.
 
     Args:
         config: The checked configuration.
+        E0s: Instead of those of the configuration.
 
     Raises:
         UserError: If a setting is out of range.
     """
     given = {name: config.model[name] for name in FILLED if name in config.model}
     statistics = {**(config.data.get("statistics") or {}), **{name: _plain(value) for name, value in given.items()}}
-    data: AtomsDataModule = build(config.data, "data", r_max=config.model.r_max, statistics=statistics or None)
+    instead = {} if E0s is None else {"E0s": E0s}
+    data: AtomsDataModule = build(
+        config.data, "data", r_max=config.model.r_max, statistics=statistics or None, **instead
+    )
     return data
 
 

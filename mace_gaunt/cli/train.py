@@ -38,6 +38,7 @@ examples:
       run: first
 
   mace-gaunt train run=first resume=auto   continues it with the same settings
+  mace-gaunt train init=runs/first train_file=new.xyz E0s=refit lr=0.001   starts from its weights
   mace-gaunt train --multirun tensor_product=gaunt,clebsch_gordan seed=0,1,2
 
 A file holds what the command line holds: a word after a group's name chooses, keys below a group change settings.
@@ -109,13 +110,16 @@ def train(composed: "Composed", validate_only: bool = False, callbacks: "Sequenc
         UserError: If something is wrong; before training no run folder is left behind.
     """
     import lightning
+    from omegaconf import OmegaConf
 
     from mace_gaunt.cli.build import build_data, build_module, build_trainer, check_settings
+    from mace_gaunt.cli.finetune import REFIT, energies_given, find_start
     from mace_gaunt.cli.kernels import tell_kernels
     from mace_gaunt.cli.machine import use_machine_well
     from mace_gaunt.cli.resume import check_resumable
     from mace_gaunt.cli.run_folder import rank
     from mace_gaunt.cli.tetris import check_task, train_tetris
+    from mace_gaunt.model.transfer import freeze
 
     use_machine_well()
     config = composed.config
@@ -125,10 +129,19 @@ def train(composed: "Composed", validate_only: bool = False, callbacks: "Sequenc
     folder = plan_run(composed)
     check_settings(config)
     lightning.seed_everything(config.seed, verbose=False)
-    data = build_data(config)
+    start = find_start(config, composed.request, folder.checkpoint is not None)
+    refit = start is not None and config.data.get("E0s") == REFIT and OmegaConf.is_missing(config.model, "E0s")
+    data = build_data(config, energies_given(config, start))
     data.setup()
     fill_from_data(config, data.statistics)
+    if start is not None:
+        start.check_elements(config.model.atomic_numbers)
+        if refit:
+            config.model.E0s = start.fit_energies(data.train_frames, config.model.atomic_numbers, config.model.E0s)
     module = build_module(config)
+    if start is not None:
+        start.fill(module.model)
+    freeze(module.model, config.freeze)
     check_resumable(config, folder, composed.request.known)
     trainer = build_trainer(config, folder, callbacks)
     choices = choose_kernels(config, data, module, folder, trainer)
@@ -315,13 +328,14 @@ def save_and_report(
         trainer: Its trainer.
     """
     from mace_gaunt.cli.build import is_oc20, is_real_3bpa
+    from mace_gaunt.cli.finetune import origin
     from mace_gaunt.cli.record import model_metadata
     from mace_gaunt.evaluation.report import report
     from mace_gaunt.model.checkpoint import save_model
     from mace_gaunt.training.export import best_model
 
     model = best_model(trainer, module)
-    save_model(model, folder / "model", model_metadata(composed, data, trainer))
+    save_model(model, folder / "model", model_metadata(composed, data, trainer) | origin(composed.config))
     metrics = folder / "metrics.csv"
     report(
         # In float64, as `evaluate`, `md` and the calculator compute: the same figures everywhere.

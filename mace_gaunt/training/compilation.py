@@ -134,7 +134,7 @@ def compare(model: Any, loss: WeightedLoss, batch: Any, gradient: EdgeGradient) 
 def _results(model: Any, loss: WeightedLoss, batch: Any, gradient: EdgeGradient | None) -> dict[str, Tensor]:
     prediction = predict(model, batch, stress=loss.needs_stress, training=True, gradient=gradient)
     value, _ = loss(prediction, batch, batch.energy - reference_energy(model, batch))
-    parameters = dict(model.named_parameters())
+    parameters = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     gradients = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
     results = {"energy": prediction["interaction_energy"].detach(), "forces": prediction["forces"].detach()}
     for (name, parameter), found in zip(parameters.items(), gradients, strict=True):
