@@ -1,6 +1,7 @@
 """`--multirun`: every combination of comma-separated values, through Hydra's sweeper and launchers."""
 
 import csv
+import importlib.util
 import itertools
 import json
 from copy import deepcopy
@@ -26,11 +27,17 @@ from mace_gaunt.cli.request import Request, read_request, set_nested
 from mace_gaunt.cli.run_folder import check_free, name_folder
 from mace_gaunt.cli.train import default_stem, train
 from mace_gaunt.cli.values import parse_value
-from mace_gaunt.errors import UserError
+from mace_gaunt.errors import UserError, nearest
 
 SUMMARY = "sweep.csv"
 ERROR = "error.txt"
 TETRIS = "tetris.json"
+# Launchers that run jobs side by side: package, and what installs it.
+LAUNCHERS = {
+    "joblib": ("hydra_plugins.hydra_joblib_launcher", "mace-gaunt[joblib]"),
+    "submitit_local": ("hydra_plugins.hydra_submitit_launcher", "mace-gaunt[slurm]"),
+    "submitit_slurm": ("hydra_plugins.hydra_submitit_launcher", "mace-gaunt[slurm]"),
+}
 
 
 def run_multirun(arguments: Arguments) -> int:
@@ -51,6 +58,7 @@ def run_multirun(arguments: Arguments) -> int:
         raise UserError("--multirun needs a key with several values, such as tensor_product=gaunt,clebsch_gordan.")
     if "--print-config" in arguments.flags:
         raise UserError("--print-config shows one configuration: leave --multirun out and choose one value per key.")
+    check_launcher(request.hydra)
     first = check_jobs(request)
     if "--validate-only" in arguments.flags:
         train(first, validate_only=True)
@@ -59,6 +67,30 @@ def run_multirun(arguments: Arguments) -> int:
     check_free(folder, first.config.overwrite or first.config.resume != "never", "never")
     launch(request, folder)
     return summarize(folder)
+
+
+def check_launcher(words: list[str]) -> None:
+    """Refuse a launcher that is misspelt or not installed, naming what installs it.
+
+    Args:
+        words: Hydra's own overrides, such as "hydra/launcher=joblib"; other plugins than ours are left to Hydra.
+
+    Raises:
+        UserError: If it cannot be used.
+    """
+    for name in (word.partition("=")[2] for word in words if word.startswith("hydra/launcher=")):
+        if name not in LAUNCHERS:
+            hint = nearest(name, LAUNCHERS)
+            if "Did you mean" in hint:
+                raise UserError(f"there is no launcher '{name}'.{hint}")
+            continue
+        package, extra = LAUNCHERS[name]
+        try:
+            found = importlib.util.find_spec(package)
+        except ModuleNotFoundError:
+            found = None
+        if found is None:
+            raise UserError(f"hydra/launcher={name} needs: pip install '{extra}'")
 
 
 def check_jobs(request: Request) -> Composed:

@@ -11,6 +11,7 @@ from ase.data import chemical_symbols
 from torch import Tensor
 from torch_geometric.data import Data
 
+from mace_gaunt.data.elements import check_numbers
 from mace_gaunt.data.labels import LabelKeys, Labels, read_labels
 from mace_gaunt.data.neighbors import neighbor_pairs
 from mace_gaunt.errors import UserError
@@ -127,11 +128,18 @@ class AtomicData(Data):
 
 
 def fixed_atoms(atoms: ase.Atoms) -> np.ndarray:
-    """Which atoms a FixAtoms constraint holds, shape [n_nodes], bool; other constraints leave atoms a freedom."""
+    """Which atoms a FixAtoms constraint holds, shape [n_nodes], bool; other constraints leave atoms a freedom.
+
+    Raises:
+        UserError: If it names an atom that is not there.
+    """
     fixed = np.zeros(len(atoms), dtype=bool)
     for constraint in atoms.constraints:
         if isinstance(constraint, FixAtoms):
-            fixed[constraint.get_indices()] = True
+            held = constraint.get_indices()
+            if np.any((held < -len(atoms)) | (held >= len(atoms))):
+                raise UserError(f"a FixAtoms constraint holds atom {np.max(np.abs(held))}; there are {len(atoms)}.")
+            fixed[held] = True
     return fixed
 
 
@@ -163,8 +171,9 @@ def node_types(numbers: np.ndarray, atomic_numbers: Sequence[int]) -> Tensor:
         Shape [n_nodes], int64.
 
     Raises:
-        UserError: If an element is not in atomic_numbers; names it and the known ones.
+        UserError: If an element is not in atomic_numbers, names it and the known ones; or a number is no element's.
     """
+    check_numbers(numbers)
     known = np.asarray(atomic_numbers, dtype=np.int64)
     unknown = np.setdiff1d(numbers, known)
     if unknown.size:
@@ -173,8 +182,9 @@ def node_types(numbers: np.ndarray, atomic_numbers: Sequence[int]) -> Tensor:
 
 
 def symbols(numbers: Sequence[int] | np.ndarray) -> str:
-    """Chemical symbols, comma-separated."""
-    return ", ".join(chemical_symbols[number] for number in numbers) or "none"
+    """Chemical symbols, comma-separated; "Z=200" for a number that no element has."""
+    known = range(len(chemical_symbols))
+    return ", ".join(chemical_symbols[z] if z in known else f"Z={z}" for z in map(int, numbers)) or "none"
 
 
 def _or_nan(label: np.ndarray | None, shape: tuple[int, ...]) -> Tensor:

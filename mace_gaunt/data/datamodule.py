@@ -208,13 +208,14 @@ class AtomsDataModule(lightning.LightningDataModule):
         """The frames of a store.
 
         Args:
-            path: Its folder.
+            path: Its folder, maybe with a slice as "store[:1000]".
             atomic_numbers: The elements of the model, sorted; None takes those of the store.
 
         Raises:
-            UserError: If it is damaged, or made for another cutoff.
+            UserError: If it is damaged, or made for another cutoff, or the slice selects nothing.
         """
-        store = Store(path, atomic_numbers, extra=self.stored_fields)
+        folder, chosen = split_slice(path)
+        store = Store(folder, atomic_numbers, extra=self.stored_fields)
         made_for = store.manifest.settings.r_max
         if made_for != self.r_max:
             raise UserError(
@@ -222,7 +223,7 @@ class AtomsDataModule(lightning.LightningDataModule):
                 f"with r_max={self.r_max:g}, or set r_max={made_for:g}."
             )
         self.file_hashes[str(path)] = store_hash(path)
-        return StoredFrames(store, self.finish_stored)
+        return StoredFrames(store, self.finish_stored).part(chosen)
 
     def resolve(self, files: Files | None) -> dict[str, str | Path]:
         """Name -> file of what the user wrote; a data set with names of its own overrides this.
@@ -254,9 +255,14 @@ class AtomsDataModule(lightning.LightningDataModule):
     def read_test(self) -> dict[str, Frames]:
         """Read the test sets that are no stores, by name."""
         sets = {name: self._read(file, ()) for name, file in self.test_files().items() if not is_store(file)}
-        for frames in sets.values():
-            check_test_labels(self._labels[frames.name], self.keys)
+        for name, frames in sets.items():
+            if self.needs_labels(name):
+                check_test_labels(self._labels[frames.name], self.keys)
         return sets
+
+    def needs_labels(self, name: str) -> bool:
+        """Whether a test set has to have energies or forces; data sets with sets for prediction alone override this."""
+        return True
 
     def _loader(self, frames: Sequence[AtomicData], batch_size: int, shuffle: bool) -> BatchLoader:
         batches = EpochBatchSampler(edges_of(frames), batch_size, self.max_edges_per_batch, self.seed, shuffle)

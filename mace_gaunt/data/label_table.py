@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 # A name with this in it may be the label that was meant.
 HINTS = {"energy": "energ", "forces": "forc", "stress": "stress"}
+# What OC20's sources note beside the labels: none of them is the energy of the frame.
+NO_LABELS = {"energy_reference", "reference_energy", "relaxed_energy", "relaxed_positions"}
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def near_miss(labels: FileLabels, keys: LabelKeys, quantity: str) -> str | None:
     wanted = quantity if key == "auto" else key
     # Another quantity's label is not meant, unless it is this one's plain name beside a misspelt key.
     taken = {where.split(" (")[0] for other in QUANTITIES if other != quantity for where in labels.used[other]}
-    names = {name for name, _ in labels.found if name not in taken}
+    names = {name for name, _ in labels.found if name not in taken | NO_LABELS}
     hinted = sorted(name for name in names if HINTS[quantity] in name.lower())
     close = difflib.get_close_matches(wanted, hinted, n=1, cutoff=0.0)
     close += difflib.get_close_matches(wanted, sorted(names), n=1, cutoff=0.75)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import ase
 
+from mace_gaunt.data.elements import check_numbers
 from mace_gaunt.data.sources.contract import BadRecord, Source
 from mace_gaunt.data.sources.discovery import check_kind, find_sources
 from mace_gaunt.data.sources.names import COMPRESSORS, bare_stem, bare_suffix
@@ -128,6 +129,10 @@ def _read(sources: Sequence[Source], start: int, stop: int | None) -> list[ase.A
     for record in _chain(sources, start, stop):
         if isinstance(record, BadRecord):
             raise UserError(f"cannot read {record} ({len(atoms)} good frames before it)")
+        try:
+            check_numbers(record.numbers)
+        except UserError as error:
+            raise UserError(f"{sources[0].path}, frame {start + len(atoms)}: {error}") from error
         atoms.append(record)
     return atoms
 

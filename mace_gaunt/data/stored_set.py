@@ -11,6 +11,7 @@ import numpy as np
 
 from mace_gaunt.data.atomic_data import AtomicData, symbols
 from mace_gaunt.data.graphs import ForcesMask
+from mace_gaunt.data.readers import split_slice
 from mace_gaunt.data.reference_energies import E0Policy, check_policy, given_energies
 from mace_gaunt.data.splitting import Split
 from mace_gaunt.data.statistics import Statistics, override
@@ -22,13 +23,13 @@ log = logging.getLogger(__name__)
 
 
 def is_store(path: str | Path) -> bool:
-    """Whether a path is the folder of a store."""
-    return (Path(path).expanduser() / NAME).is_file()
+    """Whether a path is the folder of a store, maybe with a slice."""
+    return (split_slice(path)[0] / NAME).is_file()
 
 
 def store_hash(path: str | Path) -> str:
-    """sha256 of the manifest of a store, which holds the checksums of all its files."""
-    return hashlib.sha256((Path(path).expanduser() / NAME).read_bytes()).hexdigest()
+    """sha256 of the manifest of a store, which holds the checksums of all its files; a slice does not matter."""
+    return hashlib.sha256((split_slice(path)[0] / NAME).read_bytes()).hexdigest()
 
 
 class StoredFrames(Sequence[AtomicData]):
@@ -62,6 +63,17 @@ class StoredFrames(Sequence[AtomicData]):
         frame = self.store[index if self.positions is None else int(self.positions[index])]
         self.finish(frame)
         return frame
+
+    def part(self, chosen: slice | None) -> "StoredFrames":
+        """The frames of a slice, or all.
+
+        Raises:
+            UserError: If it selects none.
+        """
+        found = self if chosen is None else self[chosen]
+        if not len(found):
+            raise UserError(f"the slice of {self.store.folder} selects no frame; it has {len(self)}.")
+        return found
 
     def take(self, chosen: np.ndarray) -> "StoredFrames":
         """Some of the frames.
@@ -126,7 +138,7 @@ def stored_statistics(
         given: Statistics given by the user.
 
     Returns:
-        The statistics; of the whole store, also where validation frames are split off it.
+        The statistics; of the whole store, also where validation frames are split off it or a slice is trained on.
 
     Raises:
         UserError: If an element has no energy.

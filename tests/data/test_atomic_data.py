@@ -8,7 +8,7 @@ import torch
 from ase.constraints import FixAtoms
 from waters import make_atom, make_water
 
-from mace_gaunt.data.atomic_data import FIELDS, AtomicData, node_types, symbols
+from mace_gaunt.data.atomic_data import FIELDS, AtomicData, fixed_atoms, node_types, symbols
 from mace_gaunt.data.labels import LabelKeys
 from mace_gaunt.errors import UserError
 
@@ -131,3 +131,21 @@ def test_fixed_atoms_tags_and_identifiers():
         build_with_sid = make_water()
         build_with_sid.info["sid"] = "abc"
         build(build_with_sid)
+
+
+@pytest.mark.parametrize("number", [-1, 119, 200])
+def test_numbers_that_no_element_has(number):
+    atoms = ase.Atoms("OH", positions=[[0, 0, 0], [0, 0, 1]])
+    atoms.numbers[1] = number
+    with pytest.raises(UserError, match=f"atom 1 has the atomic number {number}, which no element has"):
+        AtomicData.from_atoms(atoms, 3.0, [1, 8])
+    assert symbols([8, number]) == f"O, Z={number}"
+
+
+def test_fixed_atoms_that_are_not_there():
+    atoms = ase.Atoms("OH", positions=[[0, 0, 0], [0, 0, 1]])
+    atoms.set_constraint(FixAtoms([-1]))
+    assert fixed_atoms(atoms).tolist() == [False, True]
+    atoms.set_constraint(FixAtoms([0, 5]))
+    with pytest.raises(UserError, match="holds atom 5; there are 2"):
+        fixed_atoms(atoms)

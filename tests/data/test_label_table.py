@@ -79,3 +79,13 @@ def test_test_files_may_lack_forces_but_not_by_a_misspelt_name(caplog):
         check_test_labels(count_labels(frames(make_water()), keys), keys)
     with pytest.raises(UserError, match="no 'energy'"):
         check_test_labels(count_labels(frames(make_water(energy=None, forces=False)), LabelKeys()), LabelKeys())
+
+
+def test_what_oc20_notes_beside_the_energy_is_not_suggested():
+    atoms = renamed(0)
+    atoms.info |= {"energy_reference": "total", "reference_energy": -3.0, "relaxed_energy": -4.0}
+    counted = count_labels(frames(atoms), LabelKeys(energy="total_energy"))
+    assert near_miss(counted, LabelKeys(energy="total_energy"), "energy") is None
+    atoms.info["dft_energy"] = -7.0
+    counted = count_labels(frames(atoms), LabelKeys())
+    assert near_miss(counted, LabelKeys(), "energy") == "dft_energy"

@@ -154,3 +154,31 @@ def test_bad_positions_are_refused():
         neighbor_pairs(np.zeros((2, 3)), np.eye(3) * 9, False, 3.0)
     with pytest.raises(UserError, match="r_max"):
         neighbor_pairs(np.zeros((2, 3)), np.eye(3) * 9, False, 0.0)
+
+
+@pytest.mark.parametrize("pbc", [(False, False, False), (True, True, False), (True, False, False)])
+@pytest.mark.parametrize("distance", [40.0, 1e5, 9e6])
+def test_atoms_that_have_flown_off(pbc, distance):
+    """The others keep their pairs, and so does a group that flies together; no time or memory goes into the gap."""
+    rng = np.random.default_rng(5)
+    here, there = rng.uniform(0, 4, (8, 3)), rng.uniform(0, 3, (4, 3))
+    away = np.where(pbc, 0.0, distance) * np.array([1.0, 1.0, -1.0])
+    cell = np.diag([5.0, 6.0, 7.0])
+    (near, near_shifts), (alone, alone_shifts) = (neighbor_pairs(group, cell, pbc, 3.3) for group in (here, there))
+    pair_index, shifts = neighbor_pairs(np.concatenate([here, there + away]), cell, pbc, 3.3)
+    assert np.array_equal(pair_index, np.concatenate([near, alone + 8], axis=1))
+    np.testing.assert_allclose(shifts, np.concatenate([near_shifts, alone_shifts]), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("positions", "cell", "message"),
+    [
+        ([[0, 0, 0], [1e20, 0, 0]], np.eye(3) * 8, r"position of atom 1 is \[1e\+20, 0.0, 0.0\] Å; beyond"),
+        ([[0, 0, 0]], np.eye(3) * 1e200, "vectors that are not finite or beyond"),
+        ([[0, 0, 0]], np.eye(3) * np.nan, "vectors that are not finite or beyond"),
+        ([[0, 0, 0]], np.eye(3) * 0.01, "images within 4 Å. Is it in Å"),
+    ],
+)
+def test_what_would_take_for_ever_or_means_nothing_is_refused(positions, cell, message):
+    with pytest.raises(UserError, match=message):
+        neighbor_pairs(np.array(positions, dtype=float), cell, True, 4.0)

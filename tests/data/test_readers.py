@@ -104,6 +104,15 @@ def test_folders_and_empty_slices(write, tmp_path):
         read_frames(write("a.xyz", *WATERS) + "[]")
 
 
+def test_numbers_that_no_element_has(tmp_path):
+    waters = [make_water(0), make_water(1)]
+    waters[1].numbers[0] = 119
+    ase.io.write(tmp_path / "a.traj", waters)
+    with pytest.raises(UserError, match=r"a.traj, frame 1: atom 0 has the atomic number 119"):
+        read_frames(tmp_path / "a.traj")
+    assert len(read_frames(tmp_path / "a.traj[:1]")) == 1
+
+
 def test_real_files(shared_data):
     start = time.perf_counter()
     frames = read_frames(shared_data / "3bpa" / "train_mixedT.xyz.gz[334:]")

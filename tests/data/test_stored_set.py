@@ -84,6 +84,21 @@ def test_equals_a_training_on_the_file(files, tmp_path):
     assert str(store) in of_store.file_hashes
 
 
+def test_a_part_of_a_store(files, tmp_path):
+    source, store = files
+    settings = SETTINGS | {"statistics": {"atomic_numbers": [28, 29]}}
+    module = AtomsDataModule(
+        3.0, train_file=store, test_file={"a": f"{store}[2:9:3]", "b": f"{source}[2:9:3]"}, **settings
+    )
+    kept, read = module.test_frames["a"], module.test_frames["b"]
+    assert len(kept) == 3 and all(map(same, kept, read)) and is_store(f"{store}[:3]")
+    part = AtomsDataModule(3.0, train_file=f"{store}[:10]", valid_size=2, **SETTINGS)
+    assert len(part.train_frames) + len(part.valid_frames) == 10
+    assert max(int(frame.frame_index) for frame in part.train_frames) < 10
+    with pytest.raises(UserError, match="selects no frame; it has 14"):
+        AtomsDataModule(3.0, train_file=f"{store}[20:]", **SETTINGS).setup("fit")
+
+
 def test_frames_split_off_are_those_of_a_file(files):
     source, store = files
     settings = SETTINGS | {"valid_size": 4, "max_train_frames": 6, "seed": 3}

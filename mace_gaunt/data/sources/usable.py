@@ -8,6 +8,7 @@ from typing import Literal
 import ase
 import numpy as np
 
+from mace_gaunt.data.elements import check_numbers
 from mace_gaunt.data.labels import LabelKeys, read_labels
 from mace_gaunt.data.sources.contract import BadRecord, Source
 from mace_gaunt.errors import UserError, nearest
@@ -107,6 +108,7 @@ def unusable(atoms: ase.Atoms, keys: LabelKeys) -> str | None:
         if not np.isfinite(values).all():
             return f"{name} holds values that are not finite (NaN or inf)."
     try:
+        check_numbers(atoms.numbers)
         read_labels(atoms, keys)
     except UserError as error:
         return str(error)

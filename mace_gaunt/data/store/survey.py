@@ -11,6 +11,7 @@ from typing import Any
 import ase
 
 from mace_gaunt.data import sources
+from mace_gaunt.data.readers import split_slice
 from mace_gaunt.data.sources.contract import Source
 from mace_gaunt.data.sources.discovery import RefusedFile, find_sources, open_source
 from mace_gaunt.data.store.energies import told_reference
@@ -85,8 +86,15 @@ def list_sources(paths: Sequence[str | Path], out: Path) -> list[Path]:
         out: Folder of the store, which must not be in any of them: its shards would be taken for data.
 
     Raises:
-        UserError: If there are none, or one is named twice.
+        UserError: If there are none, one is named twice, or a part of one is asked for.
     """
+    for path in paths:
+        whole, chosen = split_slice(path)
+        if chosen is not None:
+            raise UserError(
+                f"path={path}: a store is made of whole files. Give {whole}, and take the part where it is used: "
+                f"train_file='{out}{str(path)[str(path).rindex('[') :]}', or data.max_train_frames=N."
+            )
     inside = [path for path in paths if Path(path).expanduser().resolve() in (out, *out.parents)]
     if inside:
         raise UserError(f"out={out} lies in {inside[0]}, whose files it is made from. Choose a folder outside.")

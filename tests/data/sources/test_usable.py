@@ -99,3 +99,12 @@ def test_long_lists_are_cut(tmp_path):
 def test_other_policies_are_refused(sources):
     with pytest.raises(UserError, match=r"on_bad_frame='skpi'. Did you mean 'skip'"):
         list(usable(sources, "skpi"))
+
+
+def test_numbers_that_no_element_has(tmp_path):
+    slab = make_slab(0)
+    slab.numbers[3] = 250
+    source = Given(tmp_path / "a.lmdb", [make_slab(1), slab])
+    with pytest.raises(UserError, match=r"a\.lmdb, record 1: atom 3 has the atomic number 250"):
+        list(usable(source))
+    assert len(list(usable(source, "skip"))) == 1

@@ -283,6 +283,8 @@ def test_files_that_are_not_there_or_there_twice(slabs, make, tmp_path):
         make([slabs[0], slabs[0].parent / ".." / "sources" / "0.extxyz"])
     with pytest.raises(UserError):
         make([tmp_path / "absent.xyz"])
+    with pytest.raises(UserError, match=r"0.extxyz\[:2\]: a store is made of whole files.*train_file='.*store\[:2\]'"):
+        make([f"{slabs[0]}[:2]"])
     assert not (tmp_path / "store").exists()
 
 
