@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from mace_gaunt.cli.help import choices_table, flags_table, keys_of
 from mace_gaunt.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from omegaconf import DictConfig
 
@@ -29,12 +30,15 @@ LONG_RUN = 300.0
 HELP = """\
 usage: mace-gaunt evaluate model=FOLDER [data=NAME | test_file=FILE] [file.yaml] [key=value ...] [flags]
 
-Errors of a trained model on test splits: metrics.csv, predictions/SPLIT.npz and parity_SPLIT.png in out, and a table.
+Errors of a trained model on test splits: a table, and in out report.html, which needs nothing beside it, with what it
+shows as metrics.csv, by_element.csv, by_force_size.csv, report.json, PNG files and predictions/SPLIT.npz.
 
 examples:
   mace-gaunt evaluate model=runs/first data=3bpa_xtb out=report
   mace-gaunt evaluate model=runs/first data=3bpa data.root=DIR data.test=[test_300K,train_mixedT[334:]]
-  mace-gaunt evaluate model=runs/first test_file=my_test.xyz
+  mace-gaunt evaluate model=runs/first test_file=my_test.xyz predictions=my_test_predicted.extxyz
+  mace-gaunt evaluate model=[runs/first,runs/second] data=3bpa_xtb out=both      side by side
+  mace-gaunt evaluate model=runs/oc20 data=oc20 data.root=DIR data.task=is2re relax=true out=relaxed
 
 keys:
 {keys}
@@ -95,30 +99,68 @@ def evaluate(composed: "Composed", validate_only: bool = False) -> list[dict[str
     require(config, "model", "FOLDER, what a training wrote, such as runs/first")
     if config.data is None:
         raise UserError("there is nothing to evaluate on: choose data=NAME, or give test_file=FILE.")
-    from mace_gaunt.cli.build import build, is_oc20, is_real_3bpa
     from mace_gaunt.cli.machine import use_machine_well
     from mace_gaunt.cli.quiet import quiet
-    from mace_gaunt.evaluation.report import report
-    from mace_gaunt.simulation.loading import open_model
-    from mace_gaunt.simulation.output import check_output
     from mace_gaunt.training.compilation import check_choice
 
     quiet()
     use_machine_well()
     check_choice(config.compile)
-    model = open_model(config.model, device=config.device, dtype=config.dtype, kernel=config.kernel)
+    if isinstance(config.model, Sequence) and not isinstance(config.model, str):
+        from mace_gaunt.cli.evaluate_several import evaluate_several
+
+        return evaluate_several(composed, validate_only)
+    if config.relax:
+        from mace_gaunt.cli.evaluate_relaxations import relax_splits
+
+        return relax_splits(composed, validate_only)
     out = Path(config.out) if config.out else default_out(composed)
+    return evaluate_one(composed, config.model, out, validate_only)[0]
+
+
+def evaluate_one(
+    composed: "Composed", path: str, out: Path, validate_only: bool = False
+) -> "tuple[list[dict[str, Any]], dict[str, Any]]":
+    """Evaluate one model.
+
+    Args:
+        composed: The checked configuration.
+        path: The model.
+        out: Folder of its report.
+        validate_only: Whether to stop before anything is predicted.
+
+    Returns:
+        One row per split, and with what and on what it was evaluated.
+
+    Raises:
+        UserError: If the model, the data or the folder is not as it must be; nothing is written.
+    """
+    from mace_gaunt.cli.build import build, is_oc20, is_real_3bpa
+    from mace_gaunt.cli.evaluation_facts import evaluation_facts, run_metrics
+    from mace_gaunt.cli.submissions import open_submission
+    from mace_gaunt.evaluation.prediction_files import check_predictions_file
+    from mace_gaunt.evaluation.report import report
+    from mace_gaunt.simulation.loading import head_line, open_model
+    from mace_gaunt.simulation.output import check_output
+
+    config = composed.config
+    model = open_model(path, config.device, config.dtype, config.kernel, config.head)
+    if head_line(model):
+        print(head_line(model))
     check_output(out, ["metrics.csv"], config.overwrite)
+    predictions = config.predictions and check_predictions_file(config.predictions, config.overwrite)
     statistics = {"atomic_numbers": model.atomic_numbers}
     data = build(config.data, "data", r_max=model.r_max, statistics=statistics)
     if not data.test_files():
         raise UserError("there is nothing to evaluate on: choose data=NAME, or give test_file=FILE.")
+    submission = open_submission(config, data)
     frames = data.test_frames
     if validate_only:
         listed = ", ".join(f"{name} ({len(found)} frames)" for name, found in frames.items())
         print(f"valid: everything is ready; would evaluate {listed}; nothing was written")
-        return []
+        return [], {}
     choose_kernels(config, model, frames)
+    about = evaluation_facts(composed, path, model, data.file_hashes)
     rows = report(
         model,
         frames,
@@ -127,10 +169,19 @@ def evaluate(composed: "Composed", validate_only: bool = False) -> list[dict[str
         gradient=compile_if_it_pays(config, model, frames),
         published=is_real_3bpa(config.data),
         oc20=is_oc20(config.data),
+        submission=submission,
+        metrics_csv=run_metrics(path),
+        about=about,
+        equivariance_frames=config.equivariance,
+        predictions=predictions,
         overwrite=config.overwrite,
     )
-    print(f"report  {out}")
-    return rows
+    print(f"report  {out / 'report.html'}")
+    if predictions:
+        print(f"predictions  {predictions}")
+    if submission is not None:
+        print(f"leaderboard  {submission.write(config.leaderboard)}")
+    return rows, about
 
 
 def choose_kernels(config: "DictConfig", model: "MACE", frames: "Splits") -> None:
@@ -222,6 +273,6 @@ def default_out(composed: "Composed") -> Path:
     Args:
         composed: The checked configuration.
     """
-    folder = Path(composed.config.model).expanduser().resolve()
-    name = folder.parent.name if folder.name == "model" else folder.name
-    return Path("evaluation") / f"{name}-{composed.choices.get('data', 'files')}"
+    from mace_gaunt.cli.evaluation_facts import model_name
+
+    return Path("evaluation") / f"{model_name(composed.config.model)}-{composed.choices.get('data', 'files')}"

@@ -25,13 +25,20 @@ def describe_keys(composed: Composed) -> str:
     lines.append("\nKeys, with their values here or the defaults of what they configure:")
     for key, parameter in legal_keys(plain, request.known).items():
         if key not in request.known.groups:
-            lines.append(f"  {key}={_value(key, plain, parameter)}")
+            lines.append(f"  {key}={value_text(key, plain, parameter)}")
     lines.append("\nOther names for them, at the top level:")
     lines += [f"  {name} -> {key}" for name, key in legal_aliases(request.known).items()]
     return "\n".join(lines)
 
 
-def _value(key: str, plain: dict[str, object], parameter: inspect.Parameter | None) -> object:
+def value_text(key: str, plain: dict[str, object], parameter: inspect.Parameter | None) -> object:
+    """A key's value as the command line writes it.
+
+    Args:
+        key: Dotted key.
+        plain: The configuration as dicts and lists.
+        parameter: What it fills, whose default stands where the configuration says nothing.
+    """
     node: object = plain
     for name in key.split("."):
         if not isinstance(node, dict) or name not in node:

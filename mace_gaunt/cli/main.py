@@ -12,7 +12,9 @@ from mace_gaunt.errors import UserError, nearest
 VERBS = {
     "train": "train a potential",
     "sweep": "search for settings that train better ones",
+    "compare": "several trainings under one budget: errors against costs",
     "evaluate": "errors of a trained model on test splits",
+    "report": "the report of a training, made again from its run folder",
     "md": "molecular dynamics with a trained model",
     "relax": "structures at a minimum of the energy",
     "phonons": "vibrations of crystals",

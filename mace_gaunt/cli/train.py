@@ -333,6 +333,7 @@ def save_and_report(
     from mace_gaunt.evaluation.report import report
     from mace_gaunt.model.checkpoint import save_model
     from mace_gaunt.training.export import best_model
+    from mace_gaunt.training.loggers import SafeLogger
 
     model = best_model(trainer, module)
     save_model(model, folder / "model", model_metadata(composed, data, trainer) | origin(composed.config))
@@ -347,6 +348,9 @@ def save_and_report(
         metrics_csv=metrics if metrics.is_file() else None,
         overwrite=True,
     )
+    for logger in trainer.loggers:
+        if isinstance(logger, SafeLogger):
+            logger.log_report(folder / "report")
     print(f"model   {folder / 'model'}")
-    print(f"report  {folder / 'report'}")
+    print(f"report  {folder / 'report' / 'report.html'}")
     print(f"next    mace-gaunt md model={folder} structure=FILE out=md")

@@ -1,13 +1,14 @@
 """A model over the frames of data splits."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from mace_gaunt.data.atomic_data import AtomicData
-from mace_gaunt.evaluation.metrics import Predictions, metrics_row
+from mace_gaunt.evaluation.metrics import LAYOUT, ErrorSums, Predictions
 from mace_gaunt.model.gradients import EdgeGradient
 from mace_gaunt.model.mace import MACE
 from mace_gaunt.simulation.batching import MAX_EDGES_PER_BATCH, predict_batches
@@ -30,10 +31,14 @@ def evaluate_splits(
         progress: Whether a progress line goes to stderr.
 
     Returns:
-        One row per split, in order; see `metrics_row`.
+        One row per split, in order; see `ErrorSums.row`.
     """
-    predictions = predict_splits(model, frames_by_split, max_edges_per_batch=max_edges_per_batch, progress=progress)
-    return [metrics_row(split, found) for split, found in predictions.items()]
+    sums = {split: ErrorSums() for split in frames_by_split}
+    for split, part in predict_parts(
+        model, frames_by_split, max_edges_per_batch=max_edges_per_batch, progress=progress
+    ):
+        sums[split].add(part)
+    return [found.row(split) for split, found in sums.items()]
 
 
 def predict_splits(
@@ -44,7 +49,35 @@ def predict_splits(
     gradient: EdgeGradient | None = None,
     progress: bool = True,
 ) -> dict[str, Predictions]:
-    """Energies and forces of every frame of every split, in the frames' order.
+    """Energies and forces of every frame of every split, in the frames' order, in memory.
+
+    Args:
+        model: The model, on the device where it is to run.
+        frames_by_split: Frames built with the model's r_max and atomic_numbers.
+        max_edges_per_batch: How much is computed at once.
+        gradient: Of `compile_inference`; None computes eagerly.
+        progress: Whether a progress line goes to stderr.
+
+    Returns:
+        Predictions by split.
+    """
+    parts: dict[str, list[Predictions]] = {split: [] for split in frames_by_split}
+    for split, part in predict_parts(
+        model, frames_by_split, max_edges_per_batch=max_edges_per_batch, gradient=gradient, progress=progress
+    ):
+        parts[split].append(part)
+    return {split: join(found) for split, found in parts.items()}
+
+
+def predict_parts(
+    model: MACE,
+    frames_by_split: Mapping[str, Sequence[AtomicData]],
+    *,
+    max_edges_per_batch: int = MAX_EDGES_PER_BATCH,
+    gradient: EdgeGradient | None = None,
+    progress: bool = True,
+) -> Iterator[tuple[str, Predictions]]:
+    """Energies and forces of every frame of every split, a batch at a time.
 
     Args:
         model: The model, on the device where it is to run.
@@ -53,52 +86,41 @@ def predict_splits(
         gradient: Of `compile_inference`; None computes eagerly.
         progress: Whether a progress line, with the structures per second, goes to stderr.
 
-    Returns:
-        Predictions by split.
+    Yields:
+        Split and predictions, in the frames' order; nothing for a split without frames.
     """
     line = ProgressLine(sum(map(len, frames_by_split.values())), "evaluate", "structures", progress)
-    predictions = {}
     for split, frames in frames_by_split.items():
-        batches = predict_batches(model, frames, max_edges_per_batch, gradient_of=lambda batch: gradient)
-        predictions[split] = _gather(batches, line, split)
+        for batch, prediction in predict_batches(
+            model, frames, max_edges_per_batch, gradient_of=lambda batch: gradient
+        ):
+            yield split, _collect(prediction, batch)
+            line.update(line.done + batch.num_graphs, split)
     line.close()
-    return predictions
 
 
-def _gather(batches: Iterable[tuple[Any, dict[str, Tensor]]], line: ProgressLine, split: str) -> Predictions:
-    parts = []
-    for batch, prediction in batches:
-        parts.append(_collect(prediction, batch))
-        line.update(line.done + batch.num_graphs, split)
-    if not parts:
-        return _NONE
-    return Predictions(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+def join(parts: Sequence[Predictions]) -> Predictions:
+    """Predictions one behind the other.
+
+    Args:
+        parts: Any number.
+    """
+    empty: dict[str, np.ndarray] = {name: np.zeros((0, *row), dtype=kind) for name, (kind, row) in LAYOUT.items()}
+    return Predictions(
+        **{name: np.concatenate([none, *(getattr(part, name) for part in parts)]) for name, none in empty.items()}
+    )
 
 
-def _collect(prediction: dict[str, Tensor], batch: Any) -> dict[str, np.ndarray]:
-    return {
-        "n_atoms": _numpy(batch.ptr.diff()),
-        "frame_index": _numpy(batch.frame_index),
-        "atomic_numbers": _numpy(batch.atomic_numbers),
-        "energy": _numpy(prediction["energy"]).astype(np.float64),
-        "energy_label": _numpy(batch.energy),
-        "forces": _numpy(prediction["forces"]).astype(np.float64),
-        "forces_label": _numpy(batch.forces),
+def _collect(prediction: dict[str, Tensor], batch: Any) -> Predictions:
+    found = {
+        "n_atoms": batch.ptr.diff(),
+        "energy": prediction["energy"],
+        "energy_label": batch.energy,
+        "forces": prediction["forces"],
+        "forces_label": batch.forces,
     }
-
-
-def _numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().cpu().numpy()
-
-
-_NO_INTEGERS = np.zeros(0, dtype=np.int64)
-# What a split without frames gives.
-_NONE = Predictions(
-    n_atoms=_NO_INTEGERS,
-    frame_index=_NO_INTEGERS,
-    atomic_numbers=_NO_INTEGERS,
-    energy=np.zeros(0),
-    energy_label=np.zeros(0),
-    forces=np.zeros((0, 3)),
-    forces_label=np.zeros((0, 3)),
-)
+    names = [field.name for field in fields(Predictions)]
+    tensors = {name: found[name] if name in found else batch[name] for name in names}
+    return Predictions(
+        **{name: tensor.detach().cpu().numpy().astype(LAYOUT[name][0]) for name, tensor in tensors.items()}
+    )

@@ -22,12 +22,15 @@ MEV = 1000.0
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says about the frames of a split, beside the labels; all float64, NaN where a label is absent.
+    """What a model says about frames, beside the labels; floats are float64, NaN where a label is absent.
 
     Attributes:
         n_atoms: Atoms of each frame, shape [n_frames].
         frame_index: Position of each frame in its file, shape [n_frames].
+        sid: System of OC20, -1 where there is none, shape [n_frames].
+        fid: Step of its relaxation, -1 where there is none, shape [n_frames].
         atomic_numbers: Shape [n_nodes].
+        fixed: Which atoms do not move, shape [n_nodes], bool.
         energy: Predicted total energies, shape [n_frames] (eV).
         energy_label: Reference total energies, shape [n_frames] (eV).
         forces: Predicted forces, shape [n_nodes, 3] (eV/Å).
@@ -36,7 +39,10 @@ class Predictions:
 
     n_atoms: np.ndarray
     frame_index: np.ndarray
+    sid: np.ndarray
+    fid: np.ndarray
     atomic_numbers: np.ndarray
+    fixed: np.ndarray
     energy: np.ndarray
     energy_label: np.ndarray
     forces: np.ndarray
@@ -59,39 +65,75 @@ class Predictions:
         return np.bincount(frames[self.nodes_with_forces], minlength=len(self.n_atoms)) > 0
 
 
-def metrics_row(split: str, predictions: Predictions) -> dict[str, Any]:
-    """RMSE and MAE of a split: sums over all its frames and force components, never means of means.
+# Field of `Predictions` -> type of its numbers and shape of a row.
+LAYOUT: dict[str, tuple[type, tuple[int, ...]]] = {
+    "n_atoms": (np.int64, ()),
+    "frame_index": (np.int64, ()),
+    "sid": (np.int64, ()),
+    "fid": (np.int64, ()),
+    "atomic_numbers": (np.int64, ()),
+    "fixed": (np.bool_, ()),
+    "energy": (np.float64, ()),
+    "energy_label": (np.float64, ()),
+    "forces": (np.float64, (3,)),
+    "forces_label": (np.float64, (3,)),
+}
+
+
+class ErrorSums:
+    """RMSE and MAE of a split whose predictions come in parts: sums over all frames and components, no means of means.
 
     Energies are compared as totals in float64. Frames without a label are left out of that metric only.
-
-    Args:
-        split: Name of the split.
-        predictions: Predictions and labels.
-
-    Returns:
-        The `COLUMNS`, None where there are no labels, and n_frames_with_energy and n_frames_with_forces.
     """
-    labelled = predictions.with_energy
-    energy = (predictions.energy - predictions.energy_label)[labelled] * MEV
-    forces = (predictions.forces - predictions.forces_label)[predictions.nodes_with_forces] * MEV
-    return {
-        "split": split,
-        "n_frames": len(predictions.n_atoms),
-        "energy_rmse_meV": root_mean_square(energy),
-        "energy_mae_meV": mean_absolute(energy),
-        "energy_rmse_meV_per_atom": root_mean_square(energy / predictions.n_atoms[labelled]),
-        "forces_rmse_meV_A": root_mean_square(forces),
-        "forces_mae_meV_A": mean_absolute(forces),
-        "n_frames_with_energy": int(labelled.sum()),
-        "n_frames_with_forces": int(predictions.with_forces.sum()),
-    }
+
+    def __init__(self) -> None:
+        self.n_frames = self.n_frames_with_energy = self.n_frames_with_forces = 0
+        # Number, sum of squares and sum of sizes of each kind of error.
+        self.energy, self.energy_per_atom, self.forces = np.zeros(3), np.zeros(3), np.zeros(3)
+
+    def add(self, part: Predictions) -> None:
+        """Add some frames.
+
+        Args:
+            part: Predictions and labels.
+        """
+        labelled = part.with_energy
+        energy = (part.energy - part.energy_label)[labelled] * MEV
+        forces = (part.forces - part.forces_label)[part.nodes_with_forces] * MEV
+        self.n_frames += len(part.n_atoms)
+        self.n_frames_with_energy += int(labelled.sum())
+        self.n_frames_with_forces += int(part.with_forces.sum())
+        self.energy += _sums(energy)
+        self.energy_per_atom += _sums(energy / part.n_atoms[labelled])
+        self.forces += _sums(forces)
+
+    def row(self, split: str) -> dict[str, Any]:
+        """The errors.
+
+        Args:
+            split: Name of the split.
+
+        Returns:
+            The `COLUMNS`, None where there are no labels, and n_frames_with_energy and n_frames_with_forces.
+        """
+        return {
+            "split": split,
+            "n_frames": self.n_frames,
+            "energy_rmse_meV": _root_mean_square(self.energy),
+            "energy_mae_meV": _mean_size(self.energy),
+            "energy_rmse_meV_per_atom": _root_mean_square(self.energy_per_atom),
+            "forces_rmse_meV_A": _root_mean_square(self.forces),
+            "forces_mae_meV_A": _mean_size(self.forces),
+            "n_frames_with_energy": self.n_frames_with_energy,
+            "n_frames_with_forces": self.n_frames_with_forces,
+        }
 
 
 def missing_labels(row: dict[str, Any]) -> list[str]:
     """Sentences on the labels that a split lacks.
 
     Args:
-        row: From `metrics_row`.
+        row: From `ErrorSums`.
 
     Returns:
         One sentence per incomplete kind of label, empty when all frames have both.
@@ -109,7 +151,7 @@ def write_metrics_csv(rows: list[dict[str, Any]], path: str | Path) -> Path:
     """Write rows under exactly the `COLUMNS`; a metric without labels is an empty cell.
 
     Args:
-        rows: From `metrics_row`.
+        rows: From `ErrorSums`.
         path: The file.
 
     Returns:
@@ -123,28 +165,16 @@ def write_metrics_csv(rows: list[dict[str, Any]], path: str | Path) -> Path:
     return path
 
 
-def root_mean_square(errors: np.ndarray) -> float | None:
-    """Root of the mean of squares over all elements, None without elements.
-
-    Args:
-        errors: Any shape.
-
-    Returns:
-        The root mean square.
-    """
-    return float(np.sqrt(np.mean(np.square(errors)))) if errors.size else None
+def _sums(errors: np.ndarray) -> np.ndarray:
+    return np.array([errors.size, np.square(errors).sum(), np.abs(errors).sum()])
 
 
-def mean_absolute(errors: np.ndarray) -> float | None:
-    """Mean of absolute values over all elements, None without elements.
+def _root_mean_square(sums: np.ndarray) -> float | None:
+    return float(np.sqrt(sums[1] / sums[0])) if sums[0] else None
 
-    Args:
-        errors: Any shape.
 
-    Returns:
-        The mean.
-    """
-    return float(np.mean(np.abs(errors))) if errors.size else None
+def _mean_size(sums: np.ndarray) -> float | None:
+    return float(sums[2] / sums[0]) if sums[0] else None
 
 
 def _cell(value: Any) -> Any:

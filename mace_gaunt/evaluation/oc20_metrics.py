@@ -128,18 +128,18 @@ class PositionMetrics(Metric):
         return {"distance_A": distance / count, "adwt_percent": PERCENT * within / count}
 
 
-def of_predictions(predictions: Predictions) -> dict[str, float]:
-    """OC20's metrics of a whole split.
+def add_predictions(metrics: OC20Metrics, part: Predictions) -> None:
+    """Add some frames.
 
     Args:
-        predictions: Predictions and labels.
+        metrics: Changed in place.
+        part: Predictions and labels.
     """
-    metrics, n_atoms = OC20Metrics(), torch.from_numpy(predictions.n_atoms)
-    found = {name: torch.from_numpy(getattr(predictions, name)) for name in ("energy", "forces")}
-    labels = {name: torch.from_numpy(getattr(predictions, f"{name}_label")) for name in found}
+    n_atoms = torch.from_numpy(part.n_atoms)
+    found = {name: torch.from_numpy(getattr(part, name)) for name in ("energy", "forces")}
+    labels = {name: torch.from_numpy(getattr(part, f"{name}_label")) for name in found}
     frames = torch.arange(len(n_atoms)).repeat_interleave(n_atoms)
     metrics.update(found, SimpleNamespace(batch=frames, node_types=frames, **labels))
-    return as_numbers(metrics.compute())
 
 
 def as_numbers(values: Mapping[str, Tensor]) -> dict[str, float]:

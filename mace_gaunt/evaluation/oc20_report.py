@@ -9,8 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from mace_gaunt.evaluation.metrics import Predictions
-from mace_gaunt.evaluation.oc20_metrics import of_predictions, with_mean
+from mace_gaunt.evaluation.oc20_metrics import OC20Metrics, as_numbers, with_mean
 from mace_gaunt.evaluation.published_oc20 import published_s2ef
 
 FILE = "oc20.csv"
@@ -26,13 +25,17 @@ HEADINGS = {
 }
 
 
-def oc20_rows(predictions: Mapping[str, Predictions]) -> list[dict[str, Any]]:
+def oc20_rows(found: Mapping[str, tuple[int, OC20Metrics]]) -> list[dict[str, Any]]:
     """OC20's metrics of every split, and their mean where there are several; see docs/oc20.md.
 
     Args:
-        predictions: By split; the forces of fixed atoms are left out where their labels are (forces_mask=free).
+        found: Number of frames and metrics by split; the forces of fixed atoms are left out where their labels are
+            (forces_mask=free).
     """
-    rows = [{"split": name, "n_frames": len(p.n_atoms), **of_predictions(p)} for name, p in predictions.items()]
+    rows = [
+        {"split": name, "n_frames": n_frames, **as_numbers(metrics.compute())}
+        for name, (n_frames, metrics) in found.items()
+    ]
     return with_mean(rows)
 
 

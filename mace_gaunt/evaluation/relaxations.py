@@ -1,15 +1,16 @@
 """Relaxations by a model: structures and energies of IS2RS and IS2RE."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TextIO
 
 import ase
 import numpy as np
 import torch
 from ase.calculators.calculator import Calculator
+from ase.io.extxyz import write_xyz
 from ase.optimize import FIRE, LBFGS
 
 from mace_gaunt.data.atomic_data import fixed_atoms, identifier
@@ -20,6 +21,8 @@ from mace_gaunt.evaluation.oc20_metrics import OC20Metrics, PositionMetrics, as_
 from mace_gaunt.simulation.progress import ProgressLine
 
 OPTIMIZERS = {"LBFGS": LBFGS, "FIRE": FIRE}
+MAX_STEP = 0.04
+"""Longest way of an atom in one step (Å): far from what it was trained on, a model is not to be followed far."""
 
 
 @dataclass(frozen=True)
@@ -45,28 +48,28 @@ class Relaxation:
 
 @dataclass(frozen=True)
 class Settings:
-    """How structures are relaxed.
+    """How structures are relaxed. The defaults of fmax and steps are those of fairchem-core 1.10.
 
     Args:
         optimizer: "LBFGS" or "FIRE", as ASE has them.
         fmax: It ends when no force on a free atom is longer (eV/Å).
-        max_steps: It ends after so many steps.
+        steps: It ends after so many steps.
 
     Raises:
         UserError: If a setting is impossible.
     """
 
     optimizer: str = "LBFGS"
-    fmax: float = 0.05
-    max_steps: int = 200
+    fmax: float = 0.02
+    steps: int = 300
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
             raise UserError(f"there is no optimizer '{self.optimizer}'.{nearest(str(self.optimizer), OPTIMIZERS)}")
         if not self.fmax > 0:
             raise UserError(f"fmax is a force above 0 eV/Å, not {self.fmax}.")
-        if self.max_steps < 0:
-            raise UserError(f"max_steps is 0 or more, not {self.max_steps}.")
+        if self.steps < 0:
+            raise UserError(f"steps is 0 or more, not {self.steps}.")
 
 
 DEFAULT = Settings()
@@ -98,10 +101,10 @@ def relax(atoms: ase.Atoms, calculator: Calculator, settings: Settings = DEFAULT
         path[:] = [(moving.positions.copy(), energy, largest)]
 
     remember()
-    optimizer, failure = OPTIMIZERS[settings.optimizer](moving, logfile=None), None
+    optimizer, failure = OPTIMIZERS[settings.optimizer](moving, logfile=None, maxstep=MAX_STEP), None
     optimizer.attach(remember)
     try:
-        optimizer.run(fmax=settings.fmax, steps=settings.max_steps)
+        optimizer.run(fmax=settings.fmax, steps=settings.steps)
     except UserError as error:
         failure = str(error)
     finally:
@@ -112,12 +115,14 @@ def relax(atoms: ase.Atoms, calculator: Calculator, settings: Settings = DEFAULT
 
 def relax_split(
     split: str,
-    records: Sequence[ase.Atoms],
+    records: Iterable[ase.Atoms],
+    count: int,
     calculator: Calculator,
     energy_reference: str,
     settings: Settings = DEFAULT,
     *,
     submissions: Sequence[Submission] = (),
+    structures: TextIO | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Relax the systems of a split and compare the ends with DFT's: IS2RE by relaxation, and IS2RS.
@@ -126,10 +131,12 @@ def relax_split(
         split: Its name.
         records: First structures, as `Source.read` gives them: with the constraint of the fixed atoms, `sid`, and,
             where they are known, `relaxed_energy` (info) and `relaxed_positions` (arrays).
+        count: How many they are.
         calculator: The model.
         energy_reference: What the model's energies are: "total", "adsorption" or "linear".
         settings: How structures are relaxed.
         submissions: Files for the leaderboard, is2re or is2rs, that every system is added to.
+        structures: Gets every last structure as extxyz, with sid, energy, steps and whether it converged.
         progress: Whether a progress line goes to stderr.
 
     Returns:
@@ -139,8 +146,8 @@ def relax_split(
     Raises:
         UserError: If a first structure cannot be computed, or its energy not be brought to the reference; names it.
     """
-    energies, positions, ends = OC20Metrics(), PositionMetrics(), []
-    line = ProgressLine(len(records), "relax", "systems", progress)
+    energies, positions, counts = OC20Metrics(), PositionMetrics(), Counts()
+    line = ProgressLine(count, "relax", "systems", progress)
     for index, atoms in enumerate(records):
         sid = identifier(atoms, "sid")
         try:
@@ -148,23 +155,58 @@ def relax_split(
             end = relax(atoms, calculator, settings)
         except UserError as error:
             raise UserError(f"{split}, structure {index} (sid {sid}): {error}") from error
-        ends.append(end)
+        counts.add(end)
         add_energy(energies, end.energy, expected)
         if "relaxed_positions" in atoms.arrays:
             free = ~fixed_atoms(atoms)
             positions.update(end.positions, atoms.arrays["relaxed_positions"], free, atoms.cell.array, atoms.pbc)
         for submission in submissions:
             submission.add_system(split, sid, end.energy, end.positions)
+        if structures is not None:
+            write_structure(structures, atoms, sid, end)
         line.update(index + 1, split)
     line.close()
-    counts = {
-        "n_frames": len(ends),
-        "n_converged": sum(end.converged for end in ends),
-        "n_failed": sum(end.failure is not None for end in ends),
-        "mean_steps": float(np.mean([end.steps for end in ends])) if ends else 0.0,
-    }
     measured = [as_numbers(metrics.compute()) for metrics in (energies, positions) if metrics.update_called]
-    return {"split": split, **counts, **{name: value for values in measured for name, value in values.items()}}
+    return {"split": split, **counts.row(), **{name: value for values in measured for name, value in values.items()}}
+
+
+@dataclass
+class Counts:
+    """How the relaxations of a split ended."""
+
+    frames: int = 0
+    converged: int = 0
+    failed: int = 0
+    steps: int = 0
+
+    def add(self, end: Relaxation) -> None:
+        """Count one."""
+        self.frames += 1
+        self.converged += end.converged
+        self.failed += end.failure is not None
+        self.steps += end.steps
+
+    def row(self) -> dict[str, float]:
+        """n_frames, n_converged, n_failed, mean_steps."""
+        mean = self.steps / max(1, self.frames)
+        return {
+            "n_frames": self.frames, "n_converged": self.converged, "n_failed": self.failed, "mean_steps": mean
+        }  # fmt: skip
+
+
+def write_structure(file: TextIO, atoms: ase.Atoms, sid: int, end: Relaxation) -> None:
+    """Write a relaxed structure.
+
+    Args:
+        file: An extxyz file.
+        atoms: The first structure.
+        sid: The system.
+        end: Its relaxation.
+    """
+    relaxed = ase.Atoms(atoms.numbers, end.positions, cell=atoms.cell, pbc=atoms.pbc, tags=atoms.get_tags())
+    relaxed.set_constraint(atoms.constraints)
+    relaxed.info = {"sid": sid, "energy": end.energy, "steps": end.steps, "converged": end.converged}
+    write_xyz(file, relaxed, columns=["symbols", "positions", "move_mask", "tags"])
 
 
 def add_energy(metrics: OC20Metrics, energy: float, expected: float) -> None:

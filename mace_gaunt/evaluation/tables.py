@@ -6,6 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from mace_gaunt.evaluation.equivariance import FORCES
 from mace_gaunt.evaluation.published import published_rows
 
 HEADINGS = {
@@ -23,7 +24,7 @@ def metrics_table(rows: list[dict[str, Any]], published: bool = False) -> Table:
     """Set out the errors of every split.
 
     Args:
-        rows: From `metrics_row`.
+        rows: From `ErrorSums`, maybe with `equivariance_errors`.
         published: Whether the published 3BPA errors follow each split they belong to.
 
     Returns:
@@ -34,8 +35,13 @@ def metrics_table(rows: list[dict[str, Any]], published: bool = False) -> Table:
     for name, heading in HEADINGS.items():
         name_column = name == "split"
         table.add_column(heading, justify="left" if name_column else "right", overflow="fold", no_wrap=not name_column)
+    # Beside the spreads of published rows 80 columns have no room for it.
+    measured = not published and any(row.get(FORCES) is not None for row in rows)
+    if measured:
+        table.add_column("equiv.\nmeV/Å", justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*(_text(row[name]) for name in HEADINGS))
+        equivariance = ["-" if row.get(FORCES) is None else f"{row[FORCES]:.0e}"] if measured else []
+        table.add_row(*(_text(row[name]) for name in HEADINGS), *equivariance)
         if published:
             _add_published(table, row["split"])
     return table

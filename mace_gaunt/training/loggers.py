@@ -1,7 +1,9 @@
 """A logger that cannot end a training."""
 
+import csv
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
@@ -79,6 +81,47 @@ class SafeLogger(Logger):
         """Close."""
         self._try(lambda logger: logger.finalize(status))
 
+    def log_report(self, folder: Path) -> None:
+        """Send the report of the trained model, where the logger takes one.
+
+        Args:
+            folder: Of the report: metrics.csv, PNG files and report.html are sent, predictions stay.
+        """
+        self._try(lambda logger: send_report(logger, folder))
+
     def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
         """Tell of a checkpoint."""
         self._try(lambda logger: logger.after_save_checkpoint(checkpoint_callback))
+
+
+def send_report(logger: Logger, folder: Path) -> None:
+    """Log a report to Weights & Biases: plots and table of the splits, and its files as an artefact of the run.
+
+    Args:
+        logger: Any logger; others than `WandbLogger` take no report.
+        folder: Of the report.
+    """
+    from lightning.pytorch.loggers import WandbLogger
+
+    if not isinstance(logger, WandbLogger):
+        return
+    import wandb
+
+    with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    plots = {f"report/{path.stem}": wandb.Image(str(path)) for path in sorted(folder.glob("*.png"))}
+    run = logger.experiment
+    cells: list[Any] = [[_number(cell) for cell in row] for row in rows]
+    run.log({"report/metrics": wandb.Table(columns=list(header), data=cells), **plots})
+    artifact = wandb.Artifact(f"report-{run.id}", type="report")
+    for path in sorted(folder.glob("*.*")):
+        artifact.add_file(str(path))
+    run.log_artifact(artifact)
+
+
+def _number(cell: str) -> str | float | None:
+    """Cell of a table: a number where it is one, None where it is empty."""
+    try:
+        return float(cell) if cell else None
+    except ValueError:
+        return cell

@@ -269,7 +269,9 @@ class PotentialModule(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the errors of the whole set, and step a plateau schedule."""
-        errors = {"loss": self.loss.combine(self.valid_loss.compute()), **self.valid_errors.compute()}
+        parts = self.valid_loss.compute()
+        terms = {f"loss_{name}": self.loss.weights[name] * part for name, part in parts.items()}
+        errors = {"loss": self.loss.combine(parts), **terms, **self.valid_errors.compute()}
         values = {f"valid/{name}": value for name, value in errors.items()}
         if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
             values = self._training_values() | values

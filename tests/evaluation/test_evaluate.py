@@ -10,7 +10,8 @@ from rich.console import Console
 from mace_gaunt.errors import UserError
 from mace_gaunt.evaluation.evaluate import evaluate_splits, predict_splits
 from mace_gaunt.evaluation.metrics import COLUMNS
-from mace_gaunt.evaluation.report import file_name, report
+from mace_gaunt.evaluation.report import report
+from mace_gaunt.evaluation.split_report import file_name
 
 
 def test_errors_of_a_model(springs, frames):
@@ -54,12 +55,9 @@ def test_report_writes_tables_predictions_and_plots(springs, frames, tmp_path):
     out = tmp_path / "new" / "report"
     assert (out / "metrics.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
     assert len((out / "metrics.csv").read_text().splitlines()) == 3
-    assert {path.name for path in out.iterdir()} == {
-        "metrics.csv",
-        "predictions",
-        "parity_test_300K.png",
-        "parity_train_mixedT_334-.png",
-    }
+    written = "metrics.csv by_element.csv by_force_size.csv report.json report.html predictions by_element.png"
+    plots = "by_force_size.png parity_test_300K.png parity_train_mixedT_334-.png"
+    assert {path.name for path in out.iterdir()} == {*written.split(), *plots.split()}
     saved = np.load(out / "predictions" / "test_300K.npz")
     assert (saved["energy"] - saved["energy_label"]).tolist() == pytest.approx([0.01, -0.02, 0.04])
     assert saved["forces"].shape == (6, 3) and np.isnan(saved["forces_label"][5]).all()

@@ -5,26 +5,31 @@ import math
 
 import numpy as np
 import pytest
+from predicted import predicted
 
-from mace_gaunt.evaluation.metrics import COLUMNS, Predictions, metrics_row, missing_labels, write_metrics_csv
+from mace_gaunt.evaluation.metrics import COLUMNS, ErrorSums, missing_labels, write_metrics_csv
 
 NAN = math.nan
 
 
-def predictions(**changes) -> Predictions:
+def predictions(**changes):
     """Two frames of one and three atoms. Energy errors 3 and -4 meV, one force component off by 12 meV/Å."""
     forces = np.zeros((4, 3))
     forces[2, 1] = 0.012
     fields = {
-        "n_atoms": np.array([1, 3]),
-        "frame_index": np.array([0, 1]),
-        "atomic_numbers": np.array([1, 8, 1, 1]),
         "energy": np.array([-17660.0 + 0.003, -17661.0 - 0.004]),
         "energy_label": np.array([-17660.0, -17661.0]),
         "forces": forces,
         "forces_label": np.zeros((4, 3)),
     }
-    return Predictions(**(fields | changes))
+    return predicted([1, 3], **(fields | changes))
+
+
+def metrics_row(split, *parts):
+    sums = ErrorSums()
+    for part in parts:
+        sums.add(part)
+    return sums.row(split)
 
 
 def test_all_frames_and_components_count_alike():
@@ -70,3 +75,19 @@ def test_no_labels_give_empty_cells(tmp_path):
 def test_predictions_that_are_not_numbers_are_not_hidden():
     row = metrics_row("x", predictions(energy=np.array([NAN, -17661.0])))
     assert math.isnan(row["energy_rmse_meV"])
+
+
+def test_parts_add_up():
+    whole = predicted(
+        [1, 3, 2],
+        energy=np.array([0.003, -0.004, 0.1]),
+        forces=np.arange(18.0).reshape(6, 3) / 1000,
+        forces_label=np.where(np.arange(6)[:, None] == 4, NAN, np.zeros((6, 3))),
+    )
+    parts = [
+        predicted([1], energy=whole.energy[:1], forces=whole.forces[:1], forces_label=whole.forces_label[:1]),
+        predicted([]),
+        predicted([3, 2], energy=whole.energy[1:], forces=whole.forces[1:], forces_label=whole.forces_label[1:]),
+    ]
+    found, expected = metrics_row("x", *parts), metrics_row("x", whole)
+    assert found.pop("split") == expected.pop("split") and found == pytest.approx(expected, rel=1e-14)

@@ -5,13 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from predicted import predicted
 
-from mace_gaunt.evaluation.metrics import Predictions
 from mace_gaunt.evaluation.oc20_metrics import (
     OC20Metrics,
     PositionMetrics,
+    add_predictions,
     as_numbers,
-    of_predictions,
     split_name,
     with_mean,
 )
@@ -151,19 +151,19 @@ def test_quantities_without_labels_have_no_entry():
     assert measured(frames).compute() == {}
 
 
-def test_of_predictions_of_a_whole_split():
+def test_predictions_of_a_whole_split():
     frames = random_split()
     prediction, labels = as_batch(frames)
-    predictions = Predictions(
-        n_atoms=np.array([len(frame["forces"]) for frame in frames]),
-        frame_index=np.arange(len(frames)),
-        atomic_numbers=np.ones(len(labels.batch), dtype=int),
+    part = predicted(
+        [len(frame["forces"]) for frame in frames],
         energy=prediction["energy"].numpy(),
         energy_label=labels.energy.numpy(),
         forces=prediction["forces"].numpy(),
         forces_label=labels.forces.numpy(),
     )
-    assert of_predictions(predictions) == pytest.approx(expected_metrics(frames), rel=1e-13)
+    metrics = OC20Metrics()
+    add_predictions(metrics, part)
+    assert as_numbers(metrics.compute()) == pytest.approx(expected_metrics(frames), rel=1e-13)
 
 
 def test_splits_and_their_mean():
@@ -207,3 +207,20 @@ def test_adwt_without_periods_and_without_free_atoms():
     empty = PositionMetrics()
     empty.update(one, one, np.array([False]), np.eye(3), np.ones(3, dtype=bool))
     assert empty.compute() == {}
+
+
+def test_distances_are_those_of_fairchem_in_skewed_cells():
+    """min_diff of fairchem-core 1.10, written out: fractional differences between -1/2 and 1/2, and not above."""
+    rng = np.random.default_rng(1)
+    cell = np.array([[7.0, 0.0, 0.0], [3.0, 6.0, 0.0], [-1.0, 2.0, 20.0]])
+    metrics, distances = PositionMetrics(), []
+    for scale in (0.01, 0.1, 0.5):
+        expected = rng.uniform(0, 8, size=(9, 3))
+        positions = expected + rng.normal(scale=scale, size=(9, 3)) + rng.integers(-1, 2, size=(9, 3)) @ cell
+        fractional = np.linalg.solve(cell.T, (positions - expected).T).T % 1.0 % 1.0
+        fractional[fractional > 0.5] -= 1
+        distances.append(np.mean(np.linalg.norm(fractional @ cell, axis=1)))
+        metrics.update(positions, expected, np.ones(9, dtype=bool), cell, np.ones(3, dtype=bool))
+    values = as_numbers(metrics.compute())
+    assert values["distance_A"] == pytest.approx(np.mean(distances), rel=1e-12)
+    assert values["adwt_percent"] == pytest.approx(adwt_by_hand(distances), rel=1e-12)

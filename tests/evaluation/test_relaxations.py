@@ -17,7 +17,7 @@ from mace_gaunt.evaluation.relaxations import Settings, relax, relax_split
 from mace_gaunt.simulation.calculator import MaceGauntCalculator
 
 CELL = np.diag([9.0, 9.0, 20.0])
-TIGHT = Settings(fmax=1e-6, max_steps=100)
+TIGHT = Settings(fmax=1e-6, steps=100)
 
 
 class Wells(Calculator):
@@ -62,7 +62,7 @@ FIXED_ENERGY = 2 * (0.1**2 + 0.2**2)
 def test_free_atoms_reach_the_minimum_and_fixed_ones_stay(optimizer):
     atoms = slab()
     before = atoms.copy()
-    end = relax(atoms, Wells(places(atoms)), Settings(optimizer, fmax=1e-6, max_steps=500))
+    end = relax(atoms, Wells(places(atoms)), Settings(optimizer, fmax=1e-6, steps=500))
     assert end.converged and end.failure is None and 0 < end.steps < 500 and end.largest_force <= 1e-6
     np.testing.assert_allclose(end.positions[2:], places(atoms)[2:], atol=1e-6)
     assert np.array_equal(end.positions[:2], atoms.positions[:2])
@@ -72,9 +72,9 @@ def test_free_atoms_reach_the_minimum_and_fixed_ones_stay(optimizer):
 
 def test_steps_are_limited():
     atoms = slab()
-    end = relax(atoms, Wells(places(atoms)), Settings(fmax=1e-6, max_steps=1))
+    end = relax(atoms, Wells(places(atoms)), Settings(fmax=1e-6, steps=1))
     assert (end.steps, end.converged, end.failure) == (1, False, None)
-    start = relax(atoms, Wells(places(atoms)), Settings(max_steps=0))
+    start = relax(atoms, Wells(places(atoms)), Settings(steps=0))
     assert np.array_equal(start.positions, atoms.positions) and end.energy < start.energy
     held = atoms.copy()
     held.set_constraint(FixAtoms(range(6)))
@@ -101,13 +101,15 @@ def test_energies_that_are_no_numbers_end_it():
 def test_errors_of_a_split_and_its_submissions(tmp_path):
     """Energy misses by what the fixed atoms cost and 0.1 eV; every free atom misses by 0.03 Å along x."""
     one, submissions = slab(shift=(0.13, 0.0, -0.2), relaxed_energy=-5.1), [Submission("is2re"), Submission("is2rs")]
-    row = relax_split("val_id", [one], Wells(places(one)), "adsorption", TIGHT, submissions=submissions, progress=False)
+    row = relax_split(
+        "val_id", [one], 1, Wells(places(one)), "adsorption", TIGHT, submissions=submissions, progress=False
+    )
     assert (row["split"], row["n_frames"], row["n_converged"], row["n_failed"]) == ("val_id", 1, 1, 0)
     assert row["energy_mae_eV"] == pytest.approx(FIXED_ENERGY + 0.1, abs=1e-6) and row["ewt_percent"] == 0
     assert row["distance_A"] == pytest.approx(0.03, abs=1e-6)
     assert row["adwt_percent"] == pytest.approx(100 * np.mean(np.arange(0.01, 0.5, 0.001) > 0.03 + 1e-6), abs=0.3)
     for split in ("ood_ads", "ood_cat", "ood_both"):
-        relax_split(split, [one], Wells(places(one)), "adsorption", TIGHT, submissions=submissions, progress=False)
+        relax_split(split, [one], 1, Wells(places(one)), "adsorption", TIGHT, submissions=submissions, progress=False)
     content = np.load(submissions[1].write(tmp_path / "is2rs.npz"))
     assert content["ood_cat_ids"].tolist() == ["17"] and content["ood_cat_pos"].shape == (6, 3)
     np.testing.assert_allclose(content["ood_cat_pos"][2:], places(one)[2:], atol=1e-6)
@@ -118,7 +120,7 @@ def test_errors_of_a_split_and_its_submissions(tmp_path):
 def test_without_labels_there_are_counts_alone():
     atoms = slab()
     del atoms.arrays["relaxed_positions"], atoms.info["relaxed_energy"]
-    row = relax_split("test_id", [atoms], Wells(places(atoms)), "adsorption", progress=False)
+    row = relax_split("test_id", [atoms], 1, Wells(places(atoms)), "adsorption", progress=False)
     assert set(row) == {"split", "n_frames", "n_converged", "n_failed", "mean_steps"}
     other = row | {"split": "test_ood_ads", "n_failed": 1, "mean_steps": row["mean_steps"] + 2}
     mean = with_mean([row, other])[-1]
@@ -128,15 +130,15 @@ def test_without_labels_there_are_counts_alone():
 def test_energies_of_another_reference_are_refused():
     atoms = slab()
     with pytest.raises(UserError, match=r"val_id, structure 0 \(sid 17\): it has an adsorption energy"):
-        relax_split("val_id", [atoms], Wells(places(atoms)), "total", progress=False)
+        relax_split("val_id", [atoms], 1, Wells(places(atoms)), "total", progress=False)
     atoms.info |= {"energy_reference": "total", "relaxed_energy": -300.0, "reference_energy": -295.0}
-    row = relax_split("val_id", [atoms], Wells(places(atoms)), "adsorption", TIGHT, progress=False)
+    row = relax_split("val_id", [atoms], 1, Wells(places(atoms)), "adsorption", TIGHT, progress=False)
     assert row["energy_mae_eV"] == pytest.approx(FIXED_ENERGY, abs=1e-6)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"optimizer": "LBGFS"}, "Did you mean 'LBFGS'"), ({"fmax": 0.0}, "above 0"), ({"max_steps": -1}, "0 or more")],
+    [({"optimizer": "LBGFS"}, "Did you mean 'LBFGS'"), ({"fmax": 0.0}, "above 0"), ({"steps": -1}, "0 or more")],
 )
 def test_impossible_settings_are_named(changes, message):
     with pytest.raises(UserError, match=message):
@@ -148,8 +150,8 @@ def test_a_metal_slab_with_an_adsorbate():
     atoms = fcc111("Cu", (2, 2, 3), vacuum=8.0)
     add_adsorbate(atoms, "O", 2.2, "fcc")
     atoms.set_constraint(FixAtoms(mask=atoms.get_tags() == 3))
-    end = relax(atoms, EMT(), Settings(fmax=0.02, max_steps=300))
-    start = relax(atoms, EMT(), Settings(max_steps=0))
+    end = relax(atoms, EMT(), Settings(fmax=0.02, steps=300))
+    start = relax(atoms, EMT(), Settings(steps=0))
     assert end.converged and end.energy < start.energy - 0.1
     bottom = atoms.get_tags() == 3
     assert np.array_equal(end.positions[bottom], atoms.positions[bottom])
@@ -160,7 +162,7 @@ def test_records_of_the_release_carry_what_is_compared(shared_data):
     """IS2RE as OCP wrote it: without a step the distances are those between first and relaxed structure."""
     (source,) = find_sources(shared_data / "oc20" / "is2re_lmdb_pyg2")
     records = list(source.read())
-    row = relax_split("val_id", records, Wells(0.0), "adsorption", Settings(max_steps=0), progress=False)
+    row = relax_split("val_id", records, len(records), Wells(0.0), "adsorption", Settings(steps=0), progress=False)
     distances = []
     for atoms in records:
         free = np.setdiff1d(np.arange(len(atoms)), atoms.constraints[0].index)
@@ -178,6 +180,6 @@ def test_a_model_relaxes_and_keeps_fixed_atoms():
     atoms.set_constraint(FixAtoms([0, 1]))
     atoms.info["sid"] = 3
     calculator = MaceGauntCalculator(build("gaunt", num_channels=2, zbl=True), device="cpu")
-    start, end = (relax(atoms, calculator, Settings(max_steps=steps)) for steps in (0, 5))
+    start, end = (relax(atoms, calculator, Settings(steps=steps)) for steps in (0, 5))
     assert end.energy < start.energy and end.failure is None
     assert np.array_equal(end.positions[:2], atoms.positions[:2])

@@ -16,6 +16,7 @@ from mace_gaunt.benchmark.peer.mace_model import convert
 from mace_gaunt.data.atomic_data import AtomicData
 from mace_gaunt.data.collate import collate
 from mace_gaunt.data.labels import LabelKeys
+from mace_gaunt.model.checkpoint import load_model
 from mace_gaunt.model.compiled import compile_inference
 from mace_gaunt.model.gradients import EdgeGradient, predict
 from mace_gaunt.model.kernels import select_kernels, use_kernels, use_kernels_for_compiling
@@ -147,7 +148,9 @@ class Backend:
 
 
 def build_model(settings: dict[str, Any]) -> MACE:
-    """The potential: randomly initialised, or the converted MACE model."""
+    """The potential: randomly initialised, the one of a model folder, or the converted MACE model."""
+    if settings.get("model"):
+        return load_model(settings["model"], dtype=settings["dtype"])
     if settings.get("mace"):
         model: MACE = convert(settings["mace"])
         return model.to(getattr(torch, settings["dtype"]))

@@ -1,0 +1,1 @@
+"""Several trainings beside each other: what they reach, at what cost."""
