@@ -24,7 +24,7 @@ from mace_gaunt.comparison.members import (
 from mace_gaunt.errors import UserError
 
 RECORD, SPEED_FILE = "compare.json", "speed.json"
-FRONTIER, SUMMARY, PAGE_SOURCE = "frontier.csv", "summary.csv", "frontier.json"
+FRONTIER, SUMMARY, FRONTIER_JSON = "frontier.csv", "summary.csv", "frontier.json"
 
 
 def run_comparison(comparison: Comparison, words: list[str]) -> int:
@@ -52,7 +52,7 @@ def run_comparison(comparison: Comparison, words: list[str]) -> int:
     measure(comparison)
     write_results(comparison, failed)
     print(f"\n{(comparison.folder / 'summary.md').read_text()}")
-    print(f"frontier  {comparison.folder / FRONTIER}\nsee also  {comparison.folder}")
+    print(f"frontier  {comparison.folder / FRONTIER}\nreport    {comparison.folder / 'report.html'}")
     return int(bool(failed))
 
 
@@ -209,11 +209,14 @@ def write_tables(comparison: Comparison, failed: list[str]) -> tuple[list[tables
 
 
 def write_results(comparison: Comparison, failed: list[str]) -> None:
-    """Write tables, plots and what pages are made from."""
+    """Write tables, plots and the page."""
+    from mace_gaunt.comparison.page import write_comparison_page
     from mace_gaunt.comparison.plots import plot_curves, plot_frontiers
 
     rows, published = write_tables(comparison, failed)
     folder, title = comparison.folder, comparison.budget.title
     plot_frontiers(rows, published, title, folder)
     plot_curves(comparison.members, title, folder)
-    tables.write_frontier_json(folder / PAGE_SOURCE, read_json(folder / RECORD), rows, published)
+    settings = read_json(folder / RECORD)
+    tables.write_frontier_json(folder / FRONTIER_JSON, settings, rows, published)
+    write_comparison_page(folder, settings, rows, published)

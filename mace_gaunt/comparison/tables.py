@@ -32,6 +32,7 @@ SPEED = {
 """What is measured of a group, and its heading."""
 STATED = ("member", "group", FAMILY, SEED, "state")
 SPLIT_MARK = "/"
+WHAT = "RMSE of total energies (meV) / of force components (meV/Å)."
 
 
 def make_row(member: Member, state: str, speed: Mapping[str, Any] | None = None) -> Row:
@@ -149,8 +150,30 @@ def published_of(splits: Iterable[str]) -> list[Row]:
     ]
 
 
+def summary_cells(rows: Sequence[Row], published: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """The summary as text: a line per group with errors of the splits and costs, published ones behind.
+
+    Args:
+        rows: From `make_rows`.
+        published: From `published_of`.
+
+    Returns:
+        Headings, and lines of cells.
+    """
+    groups, splits = summarize(rows), splits_of(rows)
+    costs = [key for key in SPEED if has(groups, key)]
+    head = ["", "seeds", "epochs", "training (min)", *splits, *(SPEED[key] for key in costs)]
+    body = [
+        [group["group"], str(group["n"]), spread(group, "epochs"), spread(group, "training_s", 1 / 60)]
+        + [f"{spread(group, f'{ENERGY}/{split}')} / {spread(group, f'{FORCES}/{split}')}" for split in splits]
+        + [spread(group, key) for key in costs]
+        for group in groups
+    ]
+    return head, body + published_cells(published, splits, len(costs))
+
+
 def markdown(rows: Sequence[Row], published: Sequence[Row], title: str, conditions: str) -> str:
-    """The summary as markdown: errors of the splits, and costs; published rows below; failures named.
+    """The summary as markdown, failures named below.
 
     Args:
         rows: From `make_rows`.
@@ -158,25 +181,8 @@ def markdown(rows: Sequence[Row], published: Sequence[Row], title: str, conditio
         title: What was equal.
         conditions: What counts.
     """
-    groups, splits = summarize(rows), splits_of(rows)
-    lines = [f"Compared at {title}. {conditions}", "RMSE of total energies (meV) / of force components (meV/Å).", ""]
-    lines += table_lines(
-        [
-            "",
-            "seeds",
-            "epochs",
-            "training (min)",
-            *splits,
-            *(title for key, title in SPEED.items() if has(groups, key)),
-        ],
-        [
-            [group["group"], str(group["n"]), spread(group, "epochs"), spread(group, "training_s", 1 / 60)]
-            + [f"{spread(group, f'{ENERGY}/{split}')} / {spread(group, f'{FORCES}/{split}')}" for split in splits]
-            + [spread(group, key) for key in SPEED if has(groups, key)]
-            for group in groups
-        ]
-        + published_cells(published, splits, sum(has(groups, key) for key in SPEED)),
-    )
+    head, body = summary_cells(rows, published)
+    lines = [f"Compared at {title}. {conditions}", WHAT, "", *table_lines(head, body)]
     others = [row for row in rows if row["state"] != FINISHED]
     lines += [""] * bool(others) + [
         f"- {row['member']}: {row['state']} {row.get('error', '')}".rstrip() for row in others

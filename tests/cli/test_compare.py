@@ -72,7 +72,7 @@ def test_members_are_trained_compared_and_not_repeated(words, command, tmp_path,
     rows = table(tmp_path / "runs/c/frontier.csv")
     assert [row["member"] for row in rows] == names and {row["epochs"] for row in rows} == {"3"}
     assert all(float(row["forces_rmse_meV_A/frames"]) > 0 and float(row["training_s"]) > 0 for row in rows)
-    for name in ("frontier_training_time.png", "learning_curves.png", "summary.md", "frontier.json", "compare.json"):
+    for name in ("frontier_training_time.png", "learning_curves.png", "summary.md", "frontier.json", "report.html"):
         assert (tmp_path / "runs/c" / name).is_file()
     # Again: nothing is trained. An interrupted member is continued, and new ones are added.
     trained_members.clear()

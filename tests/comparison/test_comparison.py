@@ -20,6 +20,7 @@ from mace_gaunt.comparison.members import (
     state_of,
     training_seconds,
 )
+from mace_gaunt.comparison.page import write_comparison_page
 from mace_gaunt.comparison.plots import COLOURS, ORDER, plot_curves, plot_frontiers, style_of
 from mace_gaunt.comparison.tables import (
     make_rows,
@@ -120,6 +121,17 @@ def test_plots_of_what_is_there(members, tmp_path):
     write_frontier_json(tmp_path / "frontier.json", {"title": "equal time"}, rows, published)
     content = json.loads((tmp_path / "frontier.json").read_text())
     assert content["plots"] == sorted([*names, "learning_curves.png"]) and len(content["rows"]) == 6
+    settings = {"title": "equal time", "conditions": "", "started": "now", "parallel": 1, "threads": 2}
+    settings |= {
+        "hardware": {"cores": 4},
+        "versions": {"torch": "2"},
+        "git": None,
+        "command": ["mace-gaunt", "compare"],
+    }
+    page = write_comparison_page(tmp_path, settings, rows, published).read_text()
+    assert page.count("<img") == 5 and 'src="data:image/png;base64,' in page and "http" not in page.split("<body")[1]
+    for text in ("Compared at equal time", "40.0 ± 0.0", "published: MACE L=2", "matrix-seed_0", "mace-gaunt compare"):
+        assert text in page
     assert content["summary"][0]["n"] == 2 and {row["split"] for row in content["published"]} == {"test_300K"}
 
 
