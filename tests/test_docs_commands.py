@@ -54,6 +54,10 @@ COMMANDS = [command for page in PAGES for command in commands_of(page)]
 CHECKED = [command for command in COMMANDS if command.text not in EXCUSED]
 
 
+LAUNCHERS = {"joblib": "hydra_joblib_launcher", "submitit": "hydra_submitit_launcher"}
+"""First word of a launcher -> the plugin that brings it, an extra."""
+
+
 class Understood(Exception):  # noqa: N818 - it ends a command where its work would begin
     """A command whose keys have been read."""
 
@@ -95,6 +99,8 @@ def check_multirun(words, monkeypatch):
 @pytest.mark.parametrize("command", CHECKED, ids=[f"{c.page.stem}: {c.text[:70]}" for c in CHECKED])
 def test_a_command_of_the_documentation_is_understood(command, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
+    for launcher in re.findall(r"hydra/launcher=([a-z]+)", command.text):
+        pytest.importorskip(f"hydra_plugins.{LAUNCHERS[launcher]}", reason=f"the launcher {launcher} is not installed")
     for name, text in command.files:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(text, encoding="utf-8")

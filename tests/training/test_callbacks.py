@@ -102,7 +102,8 @@ def test_metrics_table(train: Callable) -> None:
     with (run.folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["epoch"], row["step"]) for row in rows] == [("1", "3"), ("2", "6"), ("3", "9")]
-    names = ["loss", "energy_rmse_meV", "energy_mae_meV", "energy_rmse_meV_per_atom", "energy_mae_meV_per_atom"]
+    names = ["loss", "loss_energy", "loss_forces", "loss_stress"]
+    names += ["energy_rmse_meV", "energy_mae_meV", "energy_rmse_meV_per_atom", "energy_mae_meV_per_atom"]
     names += ["forces_rmse_meV_A", "forces_mae_meV_A"]
     columns = ["epoch", "step", "seconds", "data_wait", "train/loss", "lr"]
     assert list(rows[0]) == [*columns, *[f"valid/{name}" for name in names]]
