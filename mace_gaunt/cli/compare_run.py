@@ -22,6 +22,7 @@ from mace_gaunt.comparison.members import (
     training_seconds,
 )
 from mace_gaunt.errors import UserError
+from mace_gaunt.files import write_csv
 
 RECORD, SPEED_FILE = "compare.json", "speed.json"
 FRONTIER, SUMMARY, FRONTIER_JSON = "frontier.csv", "summary.csv", "frontier.json"
@@ -202,8 +203,8 @@ def write_tables(comparison: Comparison, failed: list[str]) -> tuple[list[tables
     rows = tables.make_rows(comparison.members, failed, read_json(folder / SPEED_FILE).get("groups", {}))
     real = is_real_3bpa(comparison.first.config.data)
     published = tables.published_of(tables.splits_of(rows)) if real else []
-    tables.write_csv(rows, folder / FRONTIER)
-    tables.write_csv(tables.summarize(rows), folder / SUMMARY)
+    write_csv(folder / FRONTIER, rows)
+    write_csv(folder / SUMMARY, tables.summarize(rows))
     (folder / "summary.md").write_text(tables.markdown(rows, published, budget.title, budget.conditions))
     return rows, published
 

@@ -5,7 +5,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_gaunt.cli.arguments import parse_arguments
 from mace_gaunt.cli.help import flags_table, keys_of
 from mace_gaunt.errors import UserError
 
@@ -58,16 +57,9 @@ def run(argv: list[str]) -> int:
     Raises:
         UserError: For anything the user can mend; then nothing is written.
     """
-    arguments = parse_arguments(argv)
-    from mace_gaunt.cli.compose import compose
-    from mace_gaunt.cli.plain_verb import finish_early, refuse_sweep
-    from mace_gaunt.cli.request import read_request
+    from mace_gaunt.cli.plain_verb import run_plain
 
-    refuse_sweep("convert", arguments)
-    composed = compose(read_request("convert", arguments))
-    if not finish_early(composed, arguments):
-        convert(composed.config, "--validate-only" in arguments.flags)
-    return 0
+    return run_plain("convert", argv, lambda composed, validate_only: convert(composed.config, validate_only))
 
 
 def convert(config: "DictConfig", validate_only: bool = False) -> "MACE":

@@ -59,7 +59,7 @@ def run(argv: list[str]) -> int:
     from mace_gaunt.data.diversity import BANDWIDTH, Similarity, describe_orders, parse_orders
     from mace_gaunt.data.label_table import format_rows
     from mace_gaunt.data.records import open_records
-    from mace_gaunt.data.subset import replace
+    from mace_gaunt.files import write_whole
 
     quiet()
     orders = parse_orders(values.get("q", ["0.1", "1", "2", "inf"]))
@@ -82,5 +82,5 @@ def run(argv: list[str]) -> int:
     if "json" in values:
         settings = {"kernel": kernel, "descriptor": describe_frame.name, "records": frames.seen}
         told = {name: {"frames": len(part), "scores": scores[name]} for name, part in sets.items()}
-        replace(Path(values["json"]).expanduser(), json.dumps({**settings, "sets": told}, indent=1) + "\n")
+        write_whole(Path(values["json"]).expanduser(), json.dumps({**settings, "sets": told}, indent=1) + "\n")
     return tell_bad(frames.bad)

@@ -7,7 +7,6 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_gaunt.cli.arguments import parse_arguments
 from mace_gaunt.cli.help import choices_table, flags_table, keys_of
 from mace_gaunt.errors import UserError
 
@@ -68,16 +67,9 @@ def run(argv: list[str]) -> int:
     Raises:
         UserError: For anything the user can mend; then nothing is written.
     """
-    arguments = parse_arguments(argv)
-    from mace_gaunt.cli.compose import compose
-    from mace_gaunt.cli.plain_verb import finish_early, refuse_sweep
-    from mace_gaunt.cli.request import read_request
+    from mace_gaunt.cli.plain_verb import run_plain
 
-    refuse_sweep("evaluate", arguments)
-    composed = compose(read_request("evaluate", arguments))
-    if not finish_early(composed, arguments):
-        evaluate(composed, "--validate-only" in arguments.flags)
-    return 0
+    return run_plain("evaluate", argv, evaluate)
 
 
 def evaluate(composed: "Composed", validate_only: bool = False) -> list[dict[str, Any]]:

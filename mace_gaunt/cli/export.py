@@ -3,7 +3,6 @@
 import json
 from typing import TYPE_CHECKING
 
-from mace_gaunt.cli.arguments import parse_arguments
 from mace_gaunt.cli.help import flags_table, keys_of
 
 if TYPE_CHECKING:
@@ -49,16 +48,9 @@ def run(argv: list[str]) -> int:
     Raises:
         UserError: For anything the user can mend; then nothing is written.
     """
-    arguments = parse_arguments(argv)
-    from mace_gaunt.cli.compose import compose
-    from mace_gaunt.cli.plain_verb import finish_early, refuse_sweep
-    from mace_gaunt.cli.request import read_request
+    from mace_gaunt.cli.plain_verb import run_plain
 
-    refuse_sweep("export", arguments)
-    composed = compose(read_request("export", arguments))
-    if not finish_early(composed, arguments):
-        export(composed.config, "--validate-only" in arguments.flags)
-    return 0
+    return run_plain("export", argv, lambda composed, validate_only: export(composed.config, validate_only))
 
 
 def export(config: "DictConfig", validate_only: bool = False) -> "Exported | None":

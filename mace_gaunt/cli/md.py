@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_gaunt.cli.arguments import parse_arguments
 from mace_gaunt.cli.help import flags_table, keys_of
 
 if TYPE_CHECKING:
@@ -50,16 +49,9 @@ def run(argv: list[str]) -> int:
     Raises:
         UserError: For anything the user can mend; what is found before the first step leaves nothing behind.
     """
-    arguments = parse_arguments(argv)
-    from mace_gaunt.cli.compose import compose
-    from mace_gaunt.cli.plain_verb import finish_early, refuse_sweep
-    from mace_gaunt.cli.request import read_request
+    from mace_gaunt.cli.plain_verb import run_plain
 
-    refuse_sweep("md", arguments)
-    composed = compose(read_request("md", arguments))
-    if not finish_early(composed, arguments):
-        simulate(composed.config, "--validate-only" in arguments.flags)
-    return 0
+    return run_plain("md", argv, lambda composed, validate_only: simulate(composed.config, validate_only))
 
 
 def simulate(config: "DictConfig", validate_only: bool = False) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ from mace_gaunt.cli.run_folder import check_free, name_folder
 from mace_gaunt.cli.train import default_stem, train
 from mace_gaunt.cli.values import parse_value
 from mace_gaunt.errors import UserError, nearest
+from mace_gaunt.files import write_csv
 
 SUMMARY = "sweep.csv"
 ERROR = "error.txt"
@@ -210,11 +211,7 @@ def summarize(folder: Path) -> int:
     """
     jobs = sorted((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
     rows = [_row(job) for job in jobs]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with (folder / SUMMARY).open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(folder / SUMMARY, rows, floats="")
     failed = [row["job"] for row in rows if "error" in row]
     print(f"\n{len(rows)} jobs in {folder}; compared in {folder / SUMMARY}")
     for row in rows:

@@ -1,11 +1,36 @@
-"""What `evaluate` and `md` share: keys without a default, and the flags that stop early."""
+"""What all verbs but `train` share: keys without a default, and the flags that stop early."""
+
+from collections.abc import Callable
 
 from omegaconf import DictConfig, OmegaConf
 
-from mace_gaunt.cli.arguments import Arguments
-from mace_gaunt.cli.compose import Composed, complete_text
+from mace_gaunt.cli.arguments import Arguments, parse_arguments
+from mace_gaunt.cli.compose import Composed, complete_text, compose
 from mace_gaunt.cli.help_keys import describe_keys
+from mace_gaunt.cli.request import read_request
 from mace_gaunt.errors import UserError
+
+
+def run_plain(verb: str, argv: list[str], work: Callable[[Composed, bool], object]) -> int:
+    """Compose the configuration of a verb and do its work, unless a flag asks for something to print.
+
+    Args:
+        verb: The verb.
+        argv: The words after it.
+        work: What it does with its configuration, and whether it only validates.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        UserError: For anything the user can mend.
+    """
+    arguments = parse_arguments(argv)
+    refuse_sweep(verb, arguments)
+    composed = compose(read_request(verb, arguments))
+    if not finish_early(composed, arguments):
+        work(composed, "--validate-only" in arguments.flags)
+    return 0
 
 
 def require(config: DictConfig, key: str, what: str) -> None:

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_gaunt.cli.arguments import parse_arguments
 from mace_gaunt.cli.help import flags_table, keys_of
 
 if TYPE_CHECKING:
@@ -46,16 +45,9 @@ def run(argv: list[str]) -> int:
     Raises:
         UserError: For anything the user can mend, and for structures that do not converge.
     """
-    arguments = parse_arguments(argv)
-    from mace_gaunt.cli.compose import compose
-    from mace_gaunt.cli.plain_verb import finish_early, refuse_sweep
-    from mace_gaunt.cli.request import read_request
+    from mace_gaunt.cli.plain_verb import run_plain
 
-    refuse_sweep("relax", arguments)
-    composed = compose(read_request("relax", arguments))
-    if not finish_early(composed, arguments):
-        relax(composed.config, "--validate-only" in arguments.flags)
-    return 0
+    return run_plain("relax", argv, lambda composed, validate_only: relax(composed.config, validate_only))
 
 
 def relax(config: "DictConfig", validate_only: bool = False) -> list[dict[str, Any]]:

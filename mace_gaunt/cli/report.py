@@ -54,16 +54,9 @@ def run(argv: list[str]) -> int:
     Raises:
         UserError: For anything the user can mend; then nothing is written.
     """
-    arguments = parse_arguments(argv)
-    from mace_gaunt.cli.compose import compose
-    from mace_gaunt.cli.plain_verb import finish_early, refuse_sweep
-    from mace_gaunt.cli.request import read_request
+    from mace_gaunt.cli.plain_verb import run_plain
 
-    refuse_sweep("report", arguments)
-    composed = compose(read_request("report", arguments))
-    if not finish_early(composed, arguments):
-        make_report(composed, "--validate-only" in arguments.flags)
-    return 0
+    return run_plain("report", argv, make_report)
 
 
 def make_report(composed: "Composed", validate_only: bool = False) -> list[dict[str, Any]]:

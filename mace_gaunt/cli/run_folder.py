@@ -11,6 +11,7 @@ from typing import Any
 from mace_gaunt.cli.aliases import ALIASES
 from mace_gaunt.cli.arguments import Arguments
 from mace_gaunt.errors import UserError, nearest
+from mace_gaunt.files import write_whole
 
 # How the first process of a training tells the others.
 FOLDER_VARIABLE, CHECKPOINT_VARIABLE = "MACE_GAUNT_RUN_FOLDER", "MACE_GAUNT_RUN_CHECKPOINT"
@@ -143,9 +144,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
         path: The file.
         content: JSON values.
     """
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(content, indent=2) + "\n")
-    draft.replace(path)
+    write_whole(path, json.dumps(content, indent=2) + "\n")
 
 
 def share_plan(folder: RunFolder) -> None:

@@ -19,6 +19,7 @@ from mace_gaunt.cli.run_folder import check_free, name_folder
 from mace_gaunt.cli.sweep import Parameter
 from mace_gaunt.cli.train import default_stem, train
 from mace_gaunt.errors import UserError, nearest
+from mace_gaunt.files import write_csv
 
 STUDY, SUMMARY = "study.log", "sweep.csv"
 # Trials that are trained to their end before any is stopped early.
@@ -207,11 +208,7 @@ def write_summary(optuna: Any, study: Any, path: Path) -> None:
         row = {"trial": trial.number, "state": trial.state.name.lower(), "objective": trial.value}
         row |= {"seconds": trial.duration and round(trial.duration.total_seconds(), 1)}
         rows.append(row | trial.params | {"error": trial.user_attrs.get("error", "")})
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(path, rows, floats="")
 
 
 def tell(optuna: Any, study: Any, folder: Path, objective: str) -> int:

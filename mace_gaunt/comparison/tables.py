@@ -1,6 +1,5 @@
 """The frontier as tables: a row for each member, and a row for each group with the spread over its seeds."""
 
-import csv
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -111,20 +110,6 @@ def means(rows: Sequence[Row]) -> Row:
 def is_number(value: Any) -> bool:
     """Whether a cell counts for a mean."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """Write a table with all columns that occur; cells without a value are empty."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([{name: tidy(value) for name, value in row.items()} for row in rows])
-
-
-def tidy(value: Any) -> Any:
-    """A cell: numbers with six digits."""
-    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def write_frontier_json(path: Path, settings: Mapping[str, Any], rows: Sequence[Row], published: Sequence[Row]) -> None:

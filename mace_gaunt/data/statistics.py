@@ -13,6 +13,7 @@ from ase.data import chemical_symbols
 
 from mace_gaunt.data.atomic_data import AtomicData, symbols
 from mace_gaunt.errors import UserError, nearest
+from mace_gaunt.files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -147,9 +148,7 @@ def cached(cache_dir: str | Path | None, inputs: Mapping[str, Any], compute: Cal
             return Statistics(**content["statistics"])
     statistics = compute()
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"inputs": json.loads(text), "statistics": asdict(statistics)}, indent=1))
-    partial.replace(path)
+    write_whole(path, json.dumps({"inputs": json.loads(text), "statistics": asdict(statistics)}, indent=1))
     return statistics
 
 

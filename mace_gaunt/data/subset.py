@@ -12,6 +12,7 @@ from ase.io.extxyz import write_xyz
 from mace_gaunt.data.records import RecordFile
 from mace_gaunt.data.sources.contract import BadRecord
 from mace_gaunt.errors import UserError
+from mace_gaunt.files import write_whole
 
 SUFFIXES = (".xyz", ".extxyz")
 
@@ -71,8 +72,8 @@ def write_subset(
     if any(origin not in texts for origin in origins):
         raise UserError("the files have changed since they were described.")
     frames = [{"path": str(files[number].source.path), "record": index} for number, index in origins]
-    replace(out, "".join(texts[origin] for origin in origins))
-    replace(record_file(out), json.dumps({**record, "frames": frames}, indent=1) + "\n")
+    write_whole(out, "".join(texts[origin] for origin in origins))
+    write_whole(record_file(out), json.dumps({**record, "frames": frames}, indent=1) + "\n")
 
 
 def frame_text(atoms: ase.Atoms) -> str:
@@ -94,10 +95,3 @@ def _without_doubles(atoms: ase.Atoms) -> ase.Atoms:
     copy.calc = type(atoms.calc)(copy)
     copy.calc.results = {name: value for name, value in atoms.calc.results.items() if name not in double}
     return copy
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -1,7 +1,5 @@
 """Errors of forces by element and by size, while predictions pass by."""
 
-import csv
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,25 +59,6 @@ class Breakdown:
         ]
 
 
-def write_rows(path: str | Path, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Path:
-    """Write rows as CSV; None is an empty cell.
-
-    Args:
-        path: The file.
-        rows: One mapping per row.
-        columns: In their order.
-
-    Returns:
-        The file as a path.
-    """
-    path = Path(path)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: _text(value) for name, value in row.items()} for row in rows)
-    return path
-
-
 def _errors(sums: np.ndarray) -> dict[str, Any]:
     atoms, squares, sizes, reference = sums.tolist()
     return {
@@ -88,7 +67,3 @@ def _errors(sums: np.ndarray) -> dict[str, Any]:
         "forces_mae_meV_A": sizes / (3 * atoms),
         "reference_rms_meV_A": (reference / (3 * atoms)) ** 0.5,
     }
-
-
-def _text(value: Any) -> Any:
-    return f"{value:.6g}" if isinstance(value, float) else value

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mace_gaunt.data.atomic_data import AtomicData
-from mace_gaunt.evaluation.breakdown import write_rows
 from mace_gaunt.evaluation.metrics import MEV
 from mace_gaunt.evaluation.plots import COLOURS, read_columns, save
+from mace_gaunt.files import write_csv
 
 ANGLES = ("alpha_deg", "beta_deg", "gamma_deg")
 COLUMNS = (*ANGLES, "reference_meV", "predicted_meV")
@@ -69,7 +69,7 @@ def write_slice(path: str | Path, angles: np.ndarray, reference: np.ndarray, pre
     lowest = int(np.nanargmin(reference))
     energies = np.stack([reference - reference[lowest], predicted - predicted[lowest]], axis=1) * MEV
     rows = [dict(zip(COLUMNS, row.tolist(), strict=True)) for row in np.concatenate([angles, energies], axis=1)[known]]
-    return write_rows(path, rows, COLUMNS)
+    return write_csv(Path(path), rows, COLUMNS)
 
 
 def plot_slice(csv_file: str | Path, out: str | Path) -> Path:

@@ -9,6 +9,8 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from mace_gaunt.files import write_whole
+
 FILE = "report.html"
 
 
@@ -111,10 +113,7 @@ def write_page(path: str | Path, title: str, subtitle: str, sections: Iterable[S
     template = resources.files("mace_gaunt.evaluation").joinpath("page.html.jinja").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     shown = [section for section in sections if section.parts]
-    text = environment.from_string(template).render(title=title, subtitle=subtitle, sections=shown)
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    write_whole(path, environment.from_string(template).render(title=title, subtitle=subtitle, sections=shown))
     return path
 
 

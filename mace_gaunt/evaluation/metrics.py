@@ -1,11 +1,12 @@
 """Errors of predictions as one row per split."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from mace_gaunt.files import write_csv
 
 COLUMNS = [
     "split",
@@ -157,12 +158,8 @@ def write_metrics_csv(rows: list[dict[str, Any]], path: str | Path) -> Path:
     Returns:
         The file as a path.
     """
-    path = Path(path)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
-    return path
+    # Six decimals are a nano-eV: no digits of rounding noise in a table people read.
+    return write_csv(Path(path), rows, COLUMNS, floats=".6f")
 
 
 def _sums(errors: np.ndarray) -> np.ndarray:
@@ -175,8 +172,3 @@ def _root_mean_square(sums: np.ndarray) -> float | None:
 
 def _mean_size(sums: np.ndarray) -> float | None:
     return float(sums[2] / sums[0]) if sums[0] else None
-
-
-def _cell(value: Any) -> Any:
-    """Six decimals are a nano-eV: no digits of rounding noise in a table people read."""
-    return f"{value:.6f}" if isinstance(value, float) else value

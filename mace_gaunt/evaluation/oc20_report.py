@@ -1,6 +1,5 @@
 """OC20's metrics of splits: a table, and oc20.csv."""
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from rich.table import Table
 
 from mace_gaunt.evaluation.oc20_metrics import OC20Metrics, as_numbers, with_mean
 from mace_gaunt.evaluation.published_oc20 import published_s2ef
+from mace_gaunt.files import write_csv
 
 FILE = "oc20.csv"
 FOUR_SPLITS = "mean of the four splits"
@@ -41,10 +41,7 @@ def oc20_rows(found: Mapping[str, tuple[int, OC20Metrics]]) -> list[dict[str, An
 
 def write_oc20_csv(rows: list[dict[str, Any]], path: Path) -> None:
     """Write the rows; a cell is empty where there are no labels."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(HEADINGS), restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(path, rows, list(HEADINGS), floats="")
 
 
 def oc20_table(rows: list[dict[str, Any]]) -> Table:

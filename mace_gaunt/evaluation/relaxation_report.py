@@ -1,6 +1,5 @@
 """The report of relaxations: IS2RE and IS2RS of every split."""
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from mace_gaunt.evaluation.leaderboard import Submission
 from mace_gaunt.evaluation.oc20_metrics import with_mean
 from mace_gaunt.evaluation.relaxations import Settings, relax_split
 from mace_gaunt.evaluation.split_report import file_name
+from mace_gaunt.files import write_csv
 
 FILE = "relaxations.csv"
 CAPTION = "IS2RE and IS2RS by relaxation: E within 0.02 eV, distances of free atoms"
@@ -82,10 +82,7 @@ def relaxation_report(
                 )
             )
     rows = with_mean(rows)
-    with (out / FILE).open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(HEADINGS), restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(out / FILE, rows, list(HEADINGS), floats="")
     write_relaxation_page(out, rows, settings)
     (console or Console()).print(relaxation_table(rows))
     return rows

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from mace_gaunt.errors import UserError
-from mace_gaunt.evaluation.breakdown import BY_ELEMENT, BY_SIZE, write_rows
+from mace_gaunt.evaluation.breakdown import BY_ELEMENT, BY_SIZE
 from mace_gaunt.evaluation.breakdown_plots import plot_by_element, plot_by_size
 from mace_gaunt.evaluation.dihedrals import plot_slice
 from mace_gaunt.evaluation.equivariance import FORCES
@@ -22,6 +22,7 @@ from mace_gaunt.evaluation.report_page import Drawn, Found, write_report_page
 from mace_gaunt.evaluation.run_facts import read_run
 from mace_gaunt.evaluation.split_report import SplitSummary, file_name
 from mace_gaunt.evaluation.tables import metrics_table
+from mace_gaunt.files import write_csv, write_whole
 
 JSON = "report.json"
 
@@ -64,8 +65,8 @@ def write_results(
     write_metrics_csv(rows, folder / "metrics.csv")
     by_element = [row for split, found in summaries.items() for row in found.breakdown.by_element(split)]
     by_size = [row for split, found in summaries.items() for row in found.breakdown.by_size(split)]
-    write_rows(folder / "by_element.csv", by_element, BY_ELEMENT)
-    write_rows(folder / "by_force_size.csv", by_size, BY_SIZE)
+    write_csv(folder / "by_element.csv", by_element, BY_ELEMENT)
+    write_csv(folder / "by_force_size.csv", by_size, BY_SIZE)
     own: list[dict[str, Any]] = []
     if extras.oc20:
         own = oc20_rows({split: (found.errors.n_frames, found.oc20) for split, found in summaries.items()})
@@ -165,9 +166,7 @@ def write_json(path: Path, found: Found, extras: Extras) -> None:
         "equivariance": {split: dict(errors) for split, errors in extras.equivariance.items()},
         "about": dict(extras.about),
     }
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
-    draft.replace(path)
+    write_whole(path, json.dumps(content, indent=2, default=str) + "\n")
 
 
 def show(console: Console, rows: list[dict[str, Any]], published: bool) -> None:

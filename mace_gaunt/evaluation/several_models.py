@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mace_gaunt.evaluation.breakdown import write_rows
 from mace_gaunt.evaluation.breakdown_plots import plot_by_split
 from mace_gaunt.evaluation.html import FILE, Code, Image, Part, Section, facts, write_page
 from mace_gaunt.evaluation.metrics import COLUMNS
 from mace_gaunt.evaluation.report_page import errors_by_split
 from mace_gaunt.evaluation.split_report import file_name
 from mace_gaunt.evaluation.tables import HEADINGS
+from mace_gaunt.files import write_csv
 
 # With the names of models in front, 80 columns have room for these.
 SHOWN = ("n_frames", "energy_rmse_meV", "energy_rmse_meV_per_atom", "forces_rmse_meV_A", "forces_mae_meV_A")
@@ -44,7 +44,7 @@ def write_comparison(
     found = [{"model": name, **row} for name, rows in rows_by_model.items() for row in rows]
     splits = list(dict.fromkeys(row["split"] for row in found))
     rows = sorted(found, key=lambda row: splits.index(row["split"]))
-    write_rows(folder / "metrics.csv", rows, ("model", *COLUMNS))
+    write_csv(folder / "metrics.csv", rows, ("model", *COLUMNS))
     bars = plot_by_split(rows, folder / BARS)
     names = ", ".join(rows_by_model)
     subtitle = f"{len(rows_by_model)} models, {len(splits)} splits"

@@ -1,15 +1,14 @@
 """Tries a model of the Tetris pieces in many rotations and in a mirror, and says how exactly it is equivariant."""
 
-import csv
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from mace_gaunt.data.tetris import NAMES, NUM_CHIRAL, TetrisPieces
+from mace_gaunt.files import write_csv
 from mace_gaunt.model.graph_scalars import GraphScalars
 from mace_gaunt.training.tetris import Epoch, epochs_needed, log_probabilities, scalars
 
@@ -135,20 +134,7 @@ def write_report(folder: Path, report: TetrisReport, history: list[Epoch]) -> No
         report: The report.
         history: Of the training.
     """
-    write_rows(folder / "metrics.csv", [asdict(entry) for entry in history])
+    write_csv(folder / "metrics.csv", [asdict(entry) for entry in history], floats="")
     content = asdict(report)
-    write_rows(folder / "tetris.csv", content.pop("rows"))
+    write_csv(folder / "tetris.csv", content.pop("rows"), floats="")
     (folder / "tetris.json").write_text(json.dumps(content, indent=2) + "\n")
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write a csv file.
-
-    Args:
-        path: The file.
-        rows: At least one; all with the same columns.
-    """
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save
 
 from mace_gaunt import __version__
 from mace_gaunt.errors import UserError, nearest
+from mace_gaunt.files import write_whole
 from mace_gaunt.model.kernels import KernelChoice, use_kernels
 from mace_gaunt.model.mace import MACE
 from mace_gaunt.tensor_products.contracts import EdgeProduct, NodeProduct
@@ -53,16 +54,9 @@ def save_model(model: MACE, folder: str | Path, metadata: dict[str, Any] | None 
     }
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     # Each file appears whole or not at all, the description last: without it the folder is no model.
-    replace_file(folder / WEIGHTS, save(weights))
-    replace_file(folder / DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode())
+    write_whole(folder / WEIGHTS, save(weights))
+    write_whole(folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
     return folder
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write under a temporary name, then rename."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
 
 
 def load_model(

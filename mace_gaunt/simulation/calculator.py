@@ -88,7 +88,7 @@ class MaceGauntCalculator(Insight, Calculator):
             raise UserError(f"max_force_std={max_force_std}: expected a limit above 0 eV/Å and a committee of models.")
         self.max_force_std = max_force_std
         self.closest_distance: float | None = None
-        self._neighbors = SkinNeighborList(self._ensemble.r_max, skin)
+        self.neighbors = SkinNeighborList(self._ensemble.r_max, skin)
         self._types = TypeIndex(self.model.atomic_numbers)
         self._answer: Answer | None = None
         self._forces_follow = False
@@ -193,7 +193,7 @@ class MaceGauntCalculator(Insight, Calculator):
     def _compute(self, atoms: ase.Atoms, forces: bool) -> Answer | None:
         """Energies, or energies and forces (then with what stress can be made of), of the structure that is set."""
         check_structure(atoms, self.model.atomic_numbers)
-        pairs = self._neighbors.pairs(atoms.positions, atoms.cell.array, atoms.pbc, atoms.numbers)
+        pairs = self.neighbors.pairs(atoms.positions, atoms.cell.array, atoms.pbc, atoms.numbers)
         self.closest_distance = pairs.closest
         graph = structure_graph(atoms, self._types(atoms.numbers), pairs.pair_index, pairs.shifts)
         if not forces:

@@ -7,7 +7,6 @@ skewed its lattice vectors may differ in the last bit.
 
 import io
 import json
-import os
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mace_gaunt.errors import UserError
+from mace_gaunt.files import write_whole
 
 NAME = "checkpoint.npz"
 FORMAT = 1
@@ -59,13 +59,8 @@ class Checkpoint:
         arrays = {f"{group}/{name}": array for group, part in groups.items() for name, array in part.items()}
         buffer = io.BytesIO()
         np.savez(buffer, info=np.array(json.dumps({"format": FORMAT, **self.info})), **arrays)  # type: ignore[arg-type]
-        path, draft = folder / NAME, folder / f"{NAME}.tmp"
-        with draft.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-        _sync_folder(folder)
+        path = folder / NAME
+        write_whole(path, buffer.getvalue())
         return path
 
 
@@ -114,11 +109,3 @@ def earlier_checkpoints(folder: Path) -> Iterator[Checkpoint]:
         found = load_checkpoint(place)
         if found is not None:
             yield found
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -73,8 +73,8 @@ def forget(calculator: MaceGauntCalculator) -> None:
         calculator: Changed in place.
     """
     calculator.reset()
-    old = calculator._neighbors
-    calculator._neighbors = SkinNeighborList(old.r_max, old.skin)
+    old = calculator.neighbors
+    calculator.neighbors = SkinNeighborList(old.r_max, old.skin)
 
 
 def pack_calculator(calculator: MaceGauntCalculator) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -88,7 +88,7 @@ def pack_calculator(calculator: MaceGauntCalculator) -> tuple[dict[str, np.ndarr
     """
     results = {name: np.array(value) for name, value in calculator.results.items() if value is not None}
     names = ("numbers", "pbc", "cell", "positions")
-    return results, dict(zip(names, calculator._neighbors._built_for, strict=False))
+    return results, dict(zip(names, calculator.neighbors.built_for, strict=False))
 
 
 def unpack_calculator(calculator: MaceGauntCalculator, atoms: ase.Atoms, checkpoint: Checkpoint) -> str | None:
@@ -108,7 +108,7 @@ def unpack_calculator(calculator: MaceGauntCalculator, atoms: ase.Atoms, checkpo
     forget(calculator)
     reference = checkpoint.neighbors
     if reference:
-        calculator._neighbors.pairs(*(reference[name] for name in ("positions", "cell", "pbc", "numbers")))
+        calculator.neighbors.pairs(*(reference[name] for name in ("positions", "cell", "pbc", "numbers")))
     saved = {name: float(value) if value.ndim == 0 else value for name, value in checkpoint.results.items()}
     wanted = [name for name in ("energy", "forces", "stress") if name in saved]
     calculator.calculate(atoms, wanted)
@@ -136,7 +136,7 @@ def describe_numerics(calculator: MaceGauntCalculator) -> dict[str, Any]:
     """
     return {
         "kernels": kernel_names(calculator),
-        "compiled": any(potential.compile for potential in calculator._ensemble.potentials),
+        "compiled": calculator.is_compiled,
         "dtype": str(calculator.model.dtype),
         "device": calculator.model.device.type,
         "threads": torch.get_num_threads(),

@@ -36,6 +36,7 @@ class SkinNeighborList:
 
     Attributes:
         num_builds: How often a list was built.
+        built_for: Atomic numbers, pbc, cell and positions for which it was built last; empty without a list.
     """
 
     def __init__(self, r_max: float, skin: float) -> None:
@@ -48,7 +49,7 @@ class SkinNeighborList:
         self.r_max = r_max
         self.skin = skin
         self.num_builds = 0
-        self._built_for: tuple[np.ndarray, ...] = ()
+        self.built_for: tuple[np.ndarray, ...] = ()
         self._pair_index = np.zeros((2, 0), dtype=np.int64)
         self._shifts = np.zeros((0, 3))
 
@@ -66,7 +67,7 @@ class SkinNeighborList:
         """
         if self._is_stale(positions, cell, pbc, numbers):
             self._pair_index, self._shifts = neighbor_pairs(positions, cell, pbc, self.r_max + self.skin)
-            self._built_for = (numbers.copy(), pbc.copy(), cell.copy(), positions.copy())
+            self.built_for = (numbers.copy(), pbc.copy(), cell.copy(), positions.copy())
             self.num_builds += 1
         senders, receivers = self._pair_index
         vectors = positions[receivers] - positions[senders] + self._shifts
@@ -75,7 +76,7 @@ class SkinNeighborList:
         return Pairs(self._pair_index[:, within], self._shifts[within], lengths[within])
 
     def _is_stale(self, positions: np.ndarray, cell: np.ndarray, pbc: np.ndarray, numbers: np.ndarray) -> bool:
-        if not self._built_for or not all(map(np.array_equal, self._built_for, (numbers, pbc, cell))):
+        if not self.built_for or not all(map(np.array_equal, self.built_for, (numbers, pbc, cell))):
             return True
-        moved = positions - self._built_for[-1]
+        moved = positions - self.built_for[-1]
         return bool(np.einsum("ij,ij->i", moved, moved).max(initial=0.0) > (0.5 * self.skin) ** 2)

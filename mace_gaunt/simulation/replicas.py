@@ -1,9 +1,10 @@
 """Replicas of a simulation: their folders and their table."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from mace_gaunt.files import write_csv
 
 SUMMARY = "replicas.csv"
 COLUMNS = (
@@ -40,12 +41,8 @@ def write_summary(folder: Path, healths: Sequence[dict[str, Any]]) -> Path:
     Returns:
         The file.
     """
-    path = folder / SUMMARY
-    with path.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.DictWriter(file, COLUMNS, lineterminator="\n", extrasaction="ignore")
-        rows.writeheader()
-        rows.writerows({"replica": number, **health} for number, health in enumerate(healths))
-    return path
+    rows = [{"replica": number, **health} for number, health in enumerate(healths)]
+    return write_csv(folder / SUMMARY, rows, COLUMNS, floats="")
 
 
 def summary_lines(healths: Sequence[dict[str, Any]]) -> list[str]:

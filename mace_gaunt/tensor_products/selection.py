@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from mace_gaunt import __version__
+from mace_gaunt.files import write_whole
 from mace_gaunt.so3.harmonics import spherical_harmonics
 from mace_gaunt.tensor_products.contracts import EdgeProduct, FeatureProduct, NodeProduct, Product
 from mace_gaunt.tensor_products.sample import enough_graph, enough_rows, first_rows
@@ -256,9 +257,7 @@ def remember(key: str, times: dict[str, float]) -> None:
     path = cache_file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps({**read_cache(), key: times}, indent=1), encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, json.dumps({**read_cache(), key: times}, indent=1))
     except OSError:
         return
 

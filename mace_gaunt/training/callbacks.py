@@ -14,6 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from mace_gaunt.errors import UserError
+from mace_gaunt.files import write_csv
 
 MONITOR = "valid/loss"
 EMA_KEY = "training_weights"
@@ -220,7 +221,9 @@ class MetricsCSV(callbacks.Callback):
         row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
         row["seconds"] = round(time.monotonic() - self._start, 2)  # type: ignore[assignment]
         self.rows.append(row | {name: float(value) for name, value in trainer.callback_metrics.items()})
-        write_rows(Path(self.path or "metrics.csv"), self.rows)
+        path = Path(self.path or "metrics.csv")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_csv(path, self.rows, floats="")
 
 
 def read_rows(path: Path, epochs: int) -> list[dict[str, Any]]:
@@ -229,15 +232,3 @@ def read_rows(path: Path, epochs: int) -> list[dict[str, Any]]:
         return []
     with path.open(newline="") as file:
         return [row for row in csv.DictReader(file) if int(row["epoch"]) <= epochs]
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write a table whose columns are all keys that occur, in the order they appear."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".csv.part")
-    with draft.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    draft.replace(path)

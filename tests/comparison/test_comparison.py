@@ -28,10 +28,10 @@ from mace_gaunt.comparison.tables import (
     published_of,
     splits_of,
     summarize,
-    write_csv,
     write_frontier_json,
 )
 from mace_gaunt.errors import UserError
+from mace_gaunt.files import write_csv
 
 SPEED = {"step_ms": 12.0, "infer_ms": 3.0, "md_steps_per_s": 250.0, "step_memory_MB": 40.0, "parameters": 1000}
 
@@ -89,7 +89,7 @@ def test_rows_and_summary(members, tmp_path):
     assert gaunt["forces_rmse_meV_A/test_300K_std"] == pytest.approx(0.5**0.5)
     assert "step_ms_std" not in gaunt and "step_ms" not in other and "energy_rmse_meV/hot" not in gaunt
     assert summarize(rows[:1])[0]["n"] == 1 and "training_s_std" not in summarize(rows[:1])[0]
-    write_csv(rows, tmp_path / "frontier.csv")
+    write_csv(tmp_path / "frontier.csv", rows)
     with (tmp_path / "frontier.csv").open(newline="") as file:
         assert [row["member"] for row in csv.DictReader(file)] == [member.name for member in members]
 
@@ -237,3 +237,16 @@ def test_a_process_is_pinned_and_its_lines_are_kept(tmp_path):
     sleeper = local.Training([sys.executable, "-S", "-c", "import time; time.sleep(600)"], tmp_path / "log", (core,))
     sleeper.stop()
     assert sleeper.poll() not in (None, 0) and isinstance(sleeper._process, subprocess.Popen)
+
+
+def test_every_training_compiles_anew(tmp_path):
+    code = "import os; folder = os.environ['TORCHINDUCTOR_CACHE_DIR']; print(folder, os.listdir(folder))"
+    folders = []
+    for _ in range(2):
+        log = tmp_path / f"log{len(folders)}"
+        training = local.Training([sys.executable, "-S", "-c", code], log, local.own_cores()[:1])
+        assert training._process.wait(timeout=60) == training.poll() == 0
+        folder, inside = log.read_text().split(maxsplit=1)
+        assert inside == "[]\n" and not Path(folder).exists()
+        folders.append(folder)
+    assert folders[0] != folders[1]

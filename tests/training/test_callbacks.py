@@ -12,7 +12,8 @@ import torch
 from lightning.pytorch.loggers import CSVLogger, Logger
 
 from mace_gaunt.errors import UserError
-from mace_gaunt.training.callbacks import EMA, EMA_KEY, read_rows, write_rows
+from mace_gaunt.files import write_csv
+from mace_gaunt.training.callbacks import EMA, EMA_KEY, read_rows
 from mace_gaunt.training.export import best_model, model_from_checkpoint
 from mace_gaunt.training.loggers import SafeLogger
 from mace_gaunt.training.progress import duration, errors_line
@@ -112,10 +113,10 @@ def test_metrics_table(train: Callable) -> None:
 
 
 def test_table_with_a_new_column(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "metrics.csv"
-    write_rows(path, [{"epoch": 1, "a": 1.5}, {"epoch": 2, "a": 2.5}])
+    path = tmp_path / "metrics.csv"
+    write_csv(path, [{"epoch": 1, "a": 1.5}, {"epoch": 2, "a": 2.5}], floats="")
     rows = [*read_rows(path, 1), {"epoch": 2, "b": 3}]
-    write_rows(path, rows)
+    write_csv(path, rows, floats="")
     assert path.read_text().splitlines() == ["epoch,a,b", "1,1.5,", "2,,3"]
     assert read_rows(tmp_path / "absent.csv", 5) == []
 

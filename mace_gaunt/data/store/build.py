@@ -16,10 +16,11 @@ from mace_gaunt.data.store.energies import check_values, record_energies
 from mace_gaunt.data.store.linear_sums import MAX_NUMBER
 from mace_gaunt.data.store.manifest import BadEntry
 from mace_gaunt.data.store.settings import Settings
-from mace_gaunt.data.store.shard import ShardContent, ShardFiles, write_durably
+from mace_gaunt.data.store.shard import ShardContent, ShardFiles
 from mace_gaunt.data.store.sums import Sums
 from mace_gaunt.data.store.survey import Segment, reopen, said_before
 from mace_gaunt.errors import UserError
+from mace_gaunt.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Part:
     def write(self, folder: Path) -> None:
         """Write it in one piece."""
         values = {"files": self.files.to_json(), "sums": self.sums.to_json(), "bad": [asdict(bad) for bad in self.bad]}
-        write_durably(part_path(folder, self.files.number), json.dumps(values).encode())
+        write_whole(part_path(folder, self.files.number), json.dumps(values))
 
     @classmethod
     def read(cls, folder: Path, number: int) -> "Part | None":

@@ -10,10 +10,11 @@ from ase.data import chemical_symbols
 
 from mace_gaunt.data.atomic_data import symbols
 from mace_gaunt.data.store.settings import Settings
-from mace_gaunt.data.store.shard import ShardFiles, write_durably
+from mace_gaunt.data.store.shard import ShardFiles
 from mace_gaunt.data.store.sums import Sums
 from mace_gaunt.data.store.survey import Segment, SourceEntry, cut
 from mace_gaunt.errors import UserError
+from mace_gaunt.files import write_whole
 
 NAME, FORMAT, SCHEMA = "manifest.json", "mace_gaunt store", 1
 
@@ -100,7 +101,7 @@ class Manifest:
         for name, value in (values | {"sha256": _sha256(values)}).items():
             entries = ",\n  ".join(json.dumps(entry) for entry in value) if name in lists else ""
             lines.append(f'"{name}": ' + (f"[\n  {entries}\n]" if entries else json.dumps(value)))
-        write_durably(folder / NAME, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+        write_whole(folder / NAME, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -12,7 +12,7 @@ from mace_gaunt.data.store.folder import find_store, remove_partial, remove_part
 from mace_gaunt.data.store.manifest import Manifest
 from mace_gaunt.data.store.request import Request
 from mace_gaunt.data.store.settings import Settings
-from mace_gaunt.data.store.shard import ShardFiles, sync_folder
+from mace_gaunt.data.store.shard import ShardFiles
 from mace_gaunt.data.store.sums import Sums
 from mace_gaunt.data.store.survey import SourceEntry, list_sources, survey
 from mace_gaunt.errors import UserError
@@ -71,14 +71,12 @@ def prepare(request: Request, engine: Engine, progress: Progress = lambda done, 
             remove_partial(folder)
         if there is None or not there.complete:
             manifest.write(folder)
-            sync_folder(folder)
         else:
             manifest = there
         built = _build_missing(folder, manifest, request.on_bad_frame == "skip", engine, progress)
         _replace(manifest, built) if manifest.complete else _complete(folder, manifest)
         if built or manifest is not there:
             manifest.write(folder)
-            sync_folder(folder)
         remove_parts(folder)
         return Prepared(manifest, len(built), len(manifest.shards) - len(built))
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ import numpy as np
 
 from mace_gaunt.data.atomic_data import AtomicData
 from mace_gaunt.data.store.record import pack, read_content
+from mace_gaunt.files import sync_folder, temporary, write_whole
 
 # One row per frame. `offset` counts from the start of the LMDB file, so that reading needs no memory map: a file cut
 # off or on a failing disk is an error message, where a map would be a bus error.
@@ -152,7 +152,7 @@ class ShardContent:
         index["offset"] = _offsets(content, blocks, index["size"])
         table = io.BytesIO()
         np.save(table, index, allow_pickle=False)
-        write_durably(index_path(folder, number), table.getvalue())
+        write_whole(index_path(folder, number), table.getvalue())
         partial.replace(lmdb_path(folder, number))
         files = ShardFiles(number, len(index), FileCheck.of(content), FileCheck.of(table.getvalue()), self.sha256)
         sync_folder(folder)
@@ -177,30 +177,6 @@ def read_index(content: bytes) -> np.ndarray:
     if index.dtype != INDEX or index.ndim != 1:
         raise ValueError(f"an index has the columns {', '.join(INDEX.names or ())}, this file has {index.dtype}")
     return index
-
-
-def temporary(path: Path) -> Path:
-    """Where a file is written before it gets its name: of this process and machine alone."""
-    return path.with_name(f".{path.name}.{os.uname().nodename}-{os.getpid()}.partial")
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file so that it is never seen half-written, whatever happens to the machine."""
-    partial = temporary(path)
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def sync_folder(folder: Path) -> None:
-    """Let renames in a folder survive a loss of power."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _blocks(records: Sequence[bytes]) -> list[bytes]:

@@ -1,0 +1,69 @@
+"""Files that appear whole or not at all, whatever happens to the process or to the machine."""
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def temporary(path: Path) -> Path:
+    """Where a file is written before it gets its name: of this process and machine alone."""
+    return path.with_name(f".{path.name}.{os.uname().nodename}-{os.getpid()}.partial")
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write under a temporary name, onto the disk, and rename: what was there stays until the new one is complete.
+
+    Args:
+        path: The file.
+        content: Its bytes, or its text (UTF-8).
+    """
+    partial = temporary(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_csv(
+    path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None, floats: str = ".6g"
+) -> Path:
+    """Write rows as a table with a header.
+
+    Args:
+        path: The file.
+        rows: One mapping per row; None, and what a row lacks, is an empty cell.
+        columns: In their order; what else rows have is left out. None: all keys that occur, as they appear.
+        floats: Format of floating-point numbers; "" writes all digits.
+
+    Returns:
+        The file.
+    """
+    if columns is None:
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(
+        {name: format(value, floats) if isinstance(value, float) else value for name, value in row.items()}
+        for row in rows
+    )
+    write_whole(path, text.getvalue())
+    return path
+
+
+def sync_folder(folder: Path) -> None:
+    """Let renames in a folder survive a loss of power."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
