@@ -25,6 +25,7 @@ from mace_gaunt.tensor_products.contracts import (
     coupled_paths,
 )
 from mace_gaunt.tensor_products.gaunt import NO_ODD_PATH, normalizers
+from mace_gaunt.tensor_products.kernels.fused import FusedGauntEdgeKernel, FusedScalarEdgeKernel
 from mace_gaunt.tensor_products.kernels.gaunt_grid import GridEdgeKernel, GridFactorsKernel, GridFeatureKernel
 from mace_gaunt.tensor_products.kernels.scalar_input import ScalarInputKernel
 
@@ -132,7 +133,8 @@ class GauntMixEdgeProduct(EdgeProduct):
     """
 
     family = "gaunt_mix"
-    KERNELS: ClassVar = {"grid": GridEdgeKernel}
+    # R products of C channels are one product of R C channels.
+    KERNELS: ClassVar = {"grid": GridEdgeKernel, "fused": FusedGauntEdgeKernel}
 
     def __init__(
         self,
@@ -156,6 +158,8 @@ class GauntMixEdgeProduct(EdgeProduct):
 
     def build_kernel(self, name: str) -> Any:
         if self.l_in == 0:
+            if name == "fused":
+                return FusedScalarEdgeKernel(self.l_out, self.l_edge + 1)
             return ScalarInputKernel(self.l_edge, self.l_out)
         degrees = [range(l + 1) for l in (self.l_in, self.l_edge, self.l_out)]
         return self.KERNELS[name](self.l_in, self.l_edge, self.l_out, normalizers(*degrees))
