@@ -49,7 +49,7 @@ def test_the_recipe_of_3bpa_small():
     assert (config.model.num_channels, config.model.max_L, config.model.max_ell, config.model.r_max) == (64, 1, 3, 5.0)
     assert (config.loss.energy_weight, config.stage_two.energy_weight, config.loss.forces_weight) == (40, 4000, 1000)
     assert config.data.batch_size == 5
-    assert config.optimizer.amsgrad is True
+    assert (config.optimizer._target_, config.optimizer.lr) == ("mace_gaunt.training.soap.SOAP", 0.08)
 
 
 @pytest.mark.parametrize("name", sorted(inspect.signature(lightning.Trainer).parameters))
