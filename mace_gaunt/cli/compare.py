@@ -61,6 +61,10 @@ def run(argv: list[str]) -> int:
         return 0
     from mace_gaunt.cli.compare_run import check_first, run_comparison
 
+    if comparison.peers:
+        from mace_gaunt.cli.compare_peer import check_peer
+
+        check_peer(comparison)
     if "--validate-only" in arguments.flags:
         check_first(comparison)
         print(describe(comparison))
@@ -124,6 +128,9 @@ def check_values(settings: dict[str, Any]) -> None:
             raise UserError(f"{key} is true or false, not {settings[key]}.")
     if settings["speed"] not in SPEEDS:
         raise UserError(f"speed={settings['speed']} is not possible.{nearest(str(settings['speed']), SPEEDS)}")
-    seconds = settings["speed_seconds"]
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
-        raise UserError(f"speed_seconds is a positive time in seconds, not {seconds}.")
+    for key, what in (("speed_seconds", "time in seconds"), ("peer_lr", "learning rate")):
+        value = settings[key]
+        if value is None and key == "peer_lr":
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+            raise UserError(f"{key} is a positive {what}, not {value}.")

@@ -8,11 +8,11 @@ from typing import Any
 
 import ase
 import ase.io
-from omegaconf import OmegaConf
 
 from mace_gaunt.benchmark.peer.sides import find_peer
 from mace_gaunt.cli.build import build_data
 from mace_gaunt.cli.compare_plan import Comparison
+from mace_gaunt.cli.keys import to_plain
 from mace_gaunt.cli.run_folder import write_json
 from mace_gaunt.comparison.local import Cores, Training
 from mace_gaunt.comparison.measure import to_atoms
@@ -21,6 +21,8 @@ from mace_gaunt.comparison.peer import FINAL_RATE, JOB
 from mace_gaunt.data.atomic_data import AtomicData
 from mace_gaunt.errors import UserError
 
+ADAM = ("torch.optim.Adam", "torch.optim.AdamW")
+
 
 def launch_peer(comparison: Comparison, member: Member, cores: Cores) -> Training:
     """Write the files that mace-torch reads and start its training.
@@ -28,10 +30,10 @@ def launch_peer(comparison: Comparison, member: Member, cores: Cores) -> Trainin
     Raises:
         UserError: If there is no environment with mace-torch, or it cannot be given these settings.
     """
-    python = find_peer(comparison.settings["peer_env"])
+    python = check_peer(comparison)
     config = comparison.first.config.copy()
     config.seed = member.seed
-    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    plain = to_plain(config)
     data = build_data(config)
     data.setup()
     files = member.path / "data"
@@ -42,10 +44,15 @@ def launch_peer(comparison: Comparison, member: Member, cores: Cores) -> Trainin
     for split, frames in splits.items():
         write_split(frames, files / names[split])
     statistics = data.statistics
+    wanted = options(plain, comparison.settings["peer_lr"])
     job = {
         "python": str(python),
-        "options": options(plain, member.seed, statistics.atomic_numbers, statistics.E0s),
-        "stage_two": stage_two(plain),
+        "options": {
+            **wanted,
+            "E0s": json.dumps(dict(zip(statistics.atomic_numbers, statistics.E0s, strict=True))).replace('"', ""),
+            SEED: member.seed,
+        },
+        "stage_two": stage_two(plain, wanted["lr"]),
         "splits": names,
         "seconds": comparison.budget.seconds,
         "epochs": comparison.budget.epochs or plain["trainer"]["max_epochs"],
@@ -72,21 +79,36 @@ def labelled(frame: AtomicData) -> ase.Atoms:
     return atoms
 
 
-def options(config: Mapping[str, Any], seed: int, numbers: Sequence[int], energies: Sequence[float]) -> dict[str, Any]:
-    """Options of mace_run_train that say what the configuration of our first member says.
+def check_peer(comparison: Comparison) -> Path:
+    """Refuse what mace-torch cannot be given, before anything is trained.
+
+    Returns:
+        The Python of its environment.
+
+    Raises:
+        UserError: If there is no environment with mace-torch, or it cannot be given these settings.
+    """
+    options(to_plain(comparison.first.config), comparison.settings["peer_lr"])
+    return find_peer(comparison.settings["peer_env"])
+
+
+def options(config: Mapping[str, Any], lr: float | None) -> dict[str, Any]:
+    """Options of mace_run_train that say what the configuration of our first member says, but for E0s and seed.
 
     Args:
         config: Plain keys.
-        seed: Of its weights.
-        numbers: Elements.
-        energies: Their E0s (eV).
+        lr: Rate of its Adam; None: that of our optimizer, which must be Adam then.
 
     Raises:
-        UserError: If the loss is none that both programs have.
+        UserError: If loss or optimizer are none that both programs have.
     """
     model, loss, optimizer = config["model"], config["loss"], config["optimizer"]
     if loss.get("kind", "mse") != "mse":
         raise UserError(f"peer=true compares the loss mse; loss.kind={loss['kind']} has no equal in mace-torch.")
+    if lr is None and optimizer["_target_"] not in ADAM:
+        raise UserError(
+            f"peer=true: mace-torch has no {optimizer['_target_']}. Give peer_lr=RATE, the learning rate of its Adam."
+        )
     trainer, averages = config["trainer"], (config.get("callbacks") or {}).get("ema") or {}
     return {
         "model": "ScaleShiftMACE",
@@ -97,10 +119,9 @@ def options(config: Mapping[str, Any], seed: int, numbers: Sequence[int], energi
         "correlation": model["correlation"],
         "num_interactions": model["num_interactions"],
         "scaling": "rms_forces_scaling",
-        "E0s": json.dumps(dict(zip(numbers, energies, strict=True))).replace('"', ""),
         "batch_size": config["data"].get("batch_size") or 5,
         "valid_batch_size": config["data"].get("valid_batch_size") or config["data"].get("batch_size") or 5,
-        "lr": optimizer["lr"],
+        "lr": optimizer["lr"] if lr is None else lr,
         "weight_decay": optimizer.get("weight_decay", 0.0),
         "energy_weight": loss["energy_weight"],
         "forces_weight": loss["forces_weight"],
@@ -108,19 +129,22 @@ def options(config: Mapping[str, Any], seed: int, numbers: Sequence[int], energi
         "ema_decay": averages.get("decay", 0.99),
         "eval_interval": trainer.get("check_val_every_n_epoch") or 1,
         "default_dtype": config["dtype"],
-        SEED: seed,
     }
 
 
-def stage_two(config: Mapping[str, Any]) -> dict[str, Any] | None:
+def stage_two(config: Mapping[str, Any], lr: float) -> dict[str, Any] | None:
     """Start and weights of the second stage; None where there is none.
 
     Its rate is constant in mace-torch: where ours goes on falling, the one that the schedule has reached at its middle.
+
+    Args:
+        config: Plain keys.
+        lr: Rate of the first stage.
     """
     stage = config.get("stage_two")
     if not stage:
         return None
     start = float(stage.get("start", 0.75))
-    reached = config["optimizer"]["lr"] * FINAL_RATE ** ((1 + start) / 2)
+    reached = lr * FINAL_RATE ** ((1 + start) / 2)
     weights = {name: stage.get(f"{name}_weight") or config["loss"][f"{name}_weight"] for name in ("energy", "forces")}
     return {"start": start, "lr": stage.get("lr") or reached, **weights}

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -97,6 +98,8 @@ def run_all(
 class Training:
     """`mace-gaunt` in a process of its own, on some processors, its lines in a file.
 
+    It starts from an empty cache of compiled code: all members pay for compiling, whoever comes first.
+
     Args:
         command: Program and arguments.
         log: File for what it prints; what an earlier start printed stays.
@@ -105,7 +108,14 @@ class Training:
 
     def __init__(self, command: Sequence[str], log: Path, cores: Cores) -> None:
         threads = str(len(cores))
-        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
+        self._code = tempfile.TemporaryDirectory(prefix="mace-gaunt-code-")
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            "PYTHONUNBUFFERED": "1",
+            "TORCHINDUCTOR_CACHE_DIR": self._code.name,
+        }
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a") as lines:
             # A session of its own: Ctrl-C reaches this process alone, which then stops the trainings.
@@ -118,7 +128,10 @@ class Training:
 
     def poll(self) -> int | None:
         """Its exit status, None while it runs."""
-        return self._process.poll()
+        status = self._process.poll()
+        if status is not None:
+            self._code.cleanup()
+        return status
 
     def stop(self) -> None:
         """Interrupt it as Ctrl-C would, and kill it where that does not help."""
@@ -128,6 +141,7 @@ class Training:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._code.cleanup()
 
 
 def launch_training(member: Member, cores: Cores) -> Training:

@@ -32,16 +32,25 @@ def plain(*words):
 
 
 def test_options_say_what_our_configuration_says():
-    found = options(plain("experiment=3bpa_small", "model.num_channels=32"), 3, [1, 6], [-13.5, -1029.25])
+    settings = plain("experiment=3bpa_small", "model.num_channels=32", "optimizer.lr=0.01")
+    found = options(settings, None)
     assert (found["num_channels"], found["max_L"], found["energy_weight"], found["lr"]) == (32, 1, 40.0, 0.01)
-    assert (found["seed"], found["E0s"], found["batch_size"]) == (3, "{1: -13.5, 6: -1029.25}", 5)
+    assert found["batch_size"] == 5
+    assert options(settings, 0.005) == found | {"lr": 0.005}
+
+
+def test_what_mace_torch_has_not():
     with pytest.raises(UserError, match=r"loss\.kind=l2mae has no equal"):
-        options(plain("loss=l2mae"), 0, [1], [0.0])
+        options(plain("loss=l2mae"), None)
+    settings = plain("data=3bpa_xtb") | {"optimizer": {"_target_": "torch.optim.NAdam", "lr": 0.5}}
+    with pytest.raises(UserError, match=r"no torch\.optim\.NAdam\. Give peer_lr=RATE"):
+        options(settings, None)
+    assert options(settings, 0.01)["lr"] == 0.01
 
 
 def test_the_second_stage_begins_at_the_same_fraction():
-    assert stage_two(plain("data=3bpa_xtb")) is None
-    stage = stage_two(plain("experiment=3bpa_small"))
+    assert stage_two(plain("data=3bpa_xtb"), 0.01) is None
+    stage = stage_two(plain("experiment=3bpa_small"), 0.01)
     assert (stage["start"], stage["energy"], stage["forces"]) == (0.75, 4000.0, 1000.0)
     # The rate that a fall to a hundredth has reached after 7/8 of the training.
     assert stage["lr"] == pytest.approx(0.01 * 0.01**0.875)
