@@ -6,13 +6,13 @@ from mace_gaunt.errors import UserError
 
 COMMAND = "data download"
 KEYS = {
-    "data": Key(word, "the data set: 3bpa (needed)"),
-    "root": Key(word, "folder to put it in ($MACE_GAUNT_DATA/3bpa, or data/3bpa)"),
+    "data": Key(word, "the data set: 3bpa or acac (needed)"),
+    "root": Key(word, "folder to put it in ($MACE_GAUNT_DATA/NAME, or data/NAME)"),
     "address": Key(word, "URL of the repository that has it"),
 }
 
 HELP = """\
-usage: mace-gaunt data download data=3bpa [root=DIR] [address=URL]
+usage: mace-gaunt data download data=NAME [root=DIR] [address=URL]
 
 Fetches a public data set and checks it; without a network, says what to do by hand.
 
@@ -43,12 +43,11 @@ def run(argv: list[str]) -> int:
     """
     values = read_pairs(read_words(argv, COMMAND), KEYS, COMMAND)
     if "data" not in values:
-        raise UserError("which data set? Give data=3bpa.")
+        raise UserError("which data set? Give data=3bpa or data=acac.")
     from mace_gaunt.cli.quiet import quiet
-    from mace_gaunt.data.download import download
-    from mace_gaunt.data.threebpa import find_root
+    from mace_gaunt.data.download import download, place_of
 
     quiet()
     download(values["data"], values.get("root"), values.get("address"))
-    print(f"data set in {find_root(values.get('root'))}")
+    print(f"data set in {place_of(values['data'], values.get('root'))}")
     return 0

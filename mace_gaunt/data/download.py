@@ -2,13 +2,14 @@
 
 import hashlib
 import logging
+import os
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 from mace_gaunt.data.readers import COMPRESSION
-from mace_gaunt.data.threebpa import find_root, list_splits
+from mace_gaunt.data.threebpa import list_splits
 from mace_gaunt.errors import UserError, nearest
 
 log = logging.getLogger(__name__)
@@ -42,9 +43,11 @@ class PublicSet:
     files: dict[str, PublicFile]
 
 
+BOTNET = "https://raw.githubusercontent.com/davkovacs/BOTNet-datasets/main"
+
 SETS = {
     "3bpa": PublicSet(
-        address="https://raw.githubusercontent.com/davkovacs/BOTNet-datasets/main/dataset_3BPA",
+        address=f"{BOTNET}/dataset_3BPA",
         by_hand="`git clone https://github.com/davkovacs/BOTNet-datasets`, then copy dataset_3BPA/*.xyz",
         files={
             "train_300K": PublicFile(500, sha256="d109971fab90e2231ad931a83eb704c8d940f5c7d7a8de27fe3b84ea18634c0a"),
@@ -58,7 +61,22 @@ SETS = {
             "test_dih_beta150": PublicFile(optional=True),
             "test_dih_beta180": PublicFile(optional=True),
         },
-    )
+    ),
+    "acac": PublicSet(
+        address=f"{BOTNET}/dataset_acac",
+        by_hand="`git clone https://github.com/davkovacs/BOTNet-datasets`, then copy dataset_acac/*.xyz",
+        files={
+            "train_300K": PublicFile(500, sha256="8f5706d6902360555a5be59395612d2afc3489a75688388a58e7275fdad68af3"),
+            "train_600K": PublicFile(500, sha256="180c2538508f7810a623c279426f44953ee7cfb2af77e48ea3986ff97645a71c"),
+            "isolated_atoms": PublicFile(3, sha256="b74f321b453374621b447d65c60979f70df1b7182c8ee0215388b2c574f33823"),
+            "test_MD_300K": PublicFile(650, sha256="2291f3186a3cc6a5e05e92952c84a9237ca53f862d78fd3316a769360719ec43"),
+            "test_MD_600K": PublicFile(650),
+            "test_dihedral": PublicFile(45, sha256="0c2246a593579de5a4450698d5f4ba5802b095824b7f211aa5889339967c6809"),
+            "test_H_transfer": PublicFile(
+                15, sha256="ea4d76c79cf4cfccd2f93eaf755172b0b648886c4907eb0f82dff07a77530743"
+            ),
+        },
+    ),
 }
 
 
@@ -67,7 +85,7 @@ def download(name: str, root: str | Path | None = None, address: str | None = No
 
     Args:
         name: A key of SETS.
-        root: Folder of the splits; None is where `data=3bpa` looks.
+        root: Folder of the splits; None is where `data=NAME` looks.
         address: Where to fetch from instead of the public address (a mirror).
 
     Returns:
@@ -79,12 +97,17 @@ def download(name: str, root: str | Path | None = None, address: str | None = No
     """
     if name not in SETS:
         raise UserError(f"no public data set '{name}'.{nearest(name, SETS)}")
-    public, folder = SETS[name], find_root(root)
+    public, folder = SETS[name], place_of(name, root)
     done: dict[str, str] = {}
     for split, expected in public.files.items():
         done[split] = _get(split, expected, folder, address or public.address, public.by_hand)
         log.info("%s: %s", split, done[split])
     return done
+
+
+def place_of(name: str, root: str | Path | None) -> Path:
+    """The folder of a set: the one given, else $MACE_GAUNT_DATA/NAME, else data/NAME."""
+    return Path(root or Path(os.environ.get("MACE_GAUNT_DATA", "data")) / name).expanduser()
 
 
 def _get(split: str, expected: PublicFile, folder: Path, address: str, by_hand: str) -> str:

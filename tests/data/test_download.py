@@ -75,3 +75,16 @@ def test_git_blob_ids(shared_data):
 )
 def test_count_frames(content, n_frames):
     assert count_frames(content) == n_frames
+
+
+def test_the_files_of_acac(shared_data):
+    for name, expected in SETS["acac"].files.items():
+        for path in (shared_data / "acac" / f"{name}.xyz", shared_data / "acac" / f"{name}.xyz.gz"):
+            if path.exists():
+                content = path.read_bytes()
+                module._check(gzip.decompress(content) if path.suffix == ".gz" else content, expected, name, "")
+
+
+def test_where_sets_lie(monkeypatch):
+    monkeypatch.setenv("MACE_GAUNT_DATA", "/sets")
+    assert [str(module.place_of("acac", root)) for root in (None, "here")] == ["/sets/acac", "here"]
