@@ -28,6 +28,7 @@ from mace_gaunt.training.loss import WeightedLoss
 from mace_gaunt.training.metrics import ErrorMetrics
 from mace_gaunt.training.module import PotentialModule, interaction_reference, parameter_groups
 from mace_gaunt.training.progress import ProgressReport
+from mace_gaunt.training.soap import SOAP
 from mace_gaunt.training.stage_two import StageTwo
 
 FAMILIES = {
@@ -35,6 +36,7 @@ FAMILIES = {
     "clebsch_gordan": (ClebschGordanEdgeProduct, ClebschGordanNodeProduct),
 }
 COSINE = functools.partial(schedulers.cosine, warmup_epochs=0.5)
+ADAM = functools.partial(torch.optim.Adam, lr=0.01, weight_decay=5e-7, amsgrad=True)
 
 
 def make_model(statistics: Any, family: str = "gaunt", dtype: torch.dtype = torch.float64) -> MACE:
@@ -63,7 +65,7 @@ def data(bundled_data: Path) -> Callable[[], AtomsDataModule]:
 
 @pytest.fixture
 def fit(tmp_path: Path, data: Callable[[], AtomsDataModule]) -> Callable[..., SimpleNamespace]:
-    """fit(epochs, folder, stop_after, family, dtype, resume)."""
+    """fit(epochs, folder, stop_after, family, dtype, resume, compile, optimizer)."""
 
     def run(
         epochs: int,
@@ -73,13 +75,14 @@ def fit(tmp_path: Path, data: Callable[[], AtomsDataModule]) -> Callable[..., Si
         dtype: torch.dtype = torch.float64,
         resume: bool = False,
         compile: Any = "off",
+        optimizer: Any = ADAM,
     ) -> SimpleNamespace:
         datamodule = data()
         datamodule.setup("fit")
         module = PotentialModule(
             make_model(datamodule.statistics, family, dtype),
             WeightedLoss(40.0, 1000.0),
-            functools.partial(torch.optim.Adam, lr=0.01, weight_decay=5e-7, amsgrad=True),
+            optimizer,
             scheduler=COSINE,
             stage_two=StageTwo(0.75, 4000.0, 1000.0, lr=None),
             compile=compile,
@@ -130,11 +133,12 @@ def test_errors_fall(fit: Callable[..., SimpleNamespace], family: str) -> None:
     assert final < 0.9 * first
 
 
-def test_resumed_equals_uninterrupted(fit: Callable[..., SimpleNamespace]) -> None:
-    whole = fit(4, "whole")
-    fit(4, "parts", stop_after=2)
+@pytest.mark.parametrize("optimizer", [ADAM, SOAP], ids=["adam", "soap"])
+def test_resumed_equals_uninterrupted(fit: Callable[..., SimpleNamespace], optimizer: Any) -> None:
+    whole = fit(4, "whole", optimizer=optimizer)
+    fit(4, "parts", stop_after=2, optimizer=optimizer)
     torch.rand(10)
-    parts = fit(4, "parts", resume=True)
+    parts = fit(4, "parts", resume=True, optimizer=optimizer)
     assert rows(whole) == rows(parts)
     for one, other in zip(whole.module.parameters(), parts.module.parameters(), strict=True):
         assert torch.equal(one, other)
