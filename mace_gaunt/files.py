@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,16 @@ def temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.uname().nodename}-{os.getpid()}.partial")
 
 
-def write_whole(path: Path, content: bytes | str) -> None:
+def write_whole(path: Path, content: bytes | str, check: Callable[[Path], None] | None = None) -> None:
     """Write under a temporary name, onto the disk, and rename: what was there stays until the new one is complete.
 
     Args:
         path: The file.
         content: Its bytes, or its text (UTF-8).
+        check: Reads the file before it gets its name, and raises what it finds wrong.
+
+    Raises:
+        OSError: If it cannot be written, with the name of the file.
     """
     partial = temporary(path)
     try:
@@ -26,9 +30,14 @@ def write_whole(path: Path, content: bytes | str) -> None:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
+        if check is not None:
+            check(partial)
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            # A full disk does not say by itself which file it was.
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     sync_folder(path.parent)
 

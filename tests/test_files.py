@@ -24,10 +24,22 @@ def test_what_was_there_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, f
     write_whole(path, "old")
     with monkeypatch.context() as patch:
         patch.setattr(*((os, "fsync") if fails == "fsync" else (Path, "replace")), full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match=r"No space left on device: .*file"):
             write_whole(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_read_again_gets_no_name(tmp_path: Path) -> None:
+    def check(path: Path) -> None:
+        if path.read_text() != "whole":
+            raise ValueError("cut off")
+
+    path = tmp_path / "file"
+    write_whole(path, "whole", check)
+    with pytest.raises(ValueError, match="cut off"):
+        write_whole(path, "wh", check)
+    assert path.read_text() == "whole" and list(tmp_path.iterdir()) == [path]
 
 
 def test_table(tmp_path: Path) -> None:

@@ -13,11 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from mace_gaunt.cli.compose import FILLED
 from mace_gaunt.cli.run_folder import RunFolder
+from mace_gaunt.comparison.budget import read_seconds
 from mace_gaunt.data.datamodule import AtomsDataModule
 from mace_gaunt.errors import UserError, nearest
 from mace_gaunt.simulation.loading import DTYPES, choose_device
+from mace_gaunt.training.checkpoint_io import WholeCheckpoints
 from mace_gaunt.training.compilation import check_choice
 from mace_gaunt.training.module import PotentialModule
+from mace_gaunt.training.stopping import StopTraining
 
 # Groups that no training can do without, and what can be chosen.
 NEEDED = {
@@ -147,14 +150,33 @@ def build_trainer(
     }
     callbacks = [build(node, f"callbacks.{name}") for name, node in (config.callbacks or {}).items() if node]
     wanted = config.trainer.get("logger", True) is not False
-    given = {str(key): value for key, value in settings.items() if key not in ("logger", "callbacks")}
+    given = {str(key): value for key, value in settings.items() if key not in ("logger", "callbacks", "plugins")}
     node = OmegaConf.create({**defaults, **given})
     extra = [build(entry, "trainer.callbacks") for entry in config.trainer.get("callbacks") or []]
+    plugins = [build(entry, "trainer.plugins") for entry in config.trainer.get("plugins") or []]
     loggers = build_loggers(config, folder) if wanted else []
     trainer: lightning.Trainer = build(
-        node, "trainer", callbacks=[*callbacks, *extra, *further], logger=loggers or False
+        node,
+        "trainer",
+        callbacks=[*callbacks, *extra, *further],
+        logger=loggers or False,
+        plugins=[*plugins, WholeCheckpoints()],
     )
     return trainer
+
+
+def build_stop(config: DictConfig) -> StopTraining:
+    """What ends the training before its time: limits of the configuration, and signals.
+
+    Args:
+        config: The checked configuration.
+
+    Raises:
+        UserError: If a limit is none.
+    """
+    limit = config.time_limit
+    seconds = None if limit is None else read_seconds(limit, "time_limit")
+    return StopTraining(config.stop_after_epochs, config.stop_after_steps, seconds)
 
 
 def build_loggers(config: DictConfig, folder: RunFolder) -> list[Any]:

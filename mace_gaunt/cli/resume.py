@@ -1,5 +1,6 @@
 """What may differ between a run and its continuation."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import DictConfig
@@ -10,8 +11,17 @@ from mace_gaunt.cli.request import leaves, load_yaml
 from mace_gaunt.cli.run_folder import RunFolder
 from mace_gaunt.errors import UserError
 
-# The weights in the checkpoint belong to these; everything else may change, and is told.
+# The weights and moments in the checkpoint belong to these.
 FIXED = ("model.", "dtype", "optimizer._target_")
+# What is learned does not depend on these, beyond the rounding of another device or kernel.
+HARMLESS = (
+    *("logger", "device", "compile", "stop_after_", "time_limit", "max_edges_per_pass"),
+    *("data.test", "data.num_workers", "data.valid_batch_size", "data.cache_dir", "data.root"),
+    *("callbacks.progress", "callbacks.metrics"),
+    *("trainer.log_every_n_steps", "trainer.enable_", "trainer.profiler", "trainer.logger", "trainer.num_sanity"),
+)
+NOT_ON_TOTAL = ("constant", "exponential", "plateau")
+"""Schedules that do not ask how many epochs there will be."""
 IGNORED = ("run", "resume", "overwrite", "complete")
 RELATIVE_TOLERANCE = 1e-9
 
@@ -25,7 +35,8 @@ def check_resumable(config: DictConfig, folder: RunFolder, known: Known) -> None
         known: What the verb has at its top level.
 
     Raises:
-        UserError: If the checkpoint cannot belong to this configuration.
+        UserError: If the checkpoint cannot belong to this configuration; or if what is learned from here on would be
+            another thing, and resume is not "force".
     """
     file = folder.path / "config.yaml"
     if folder.checkpoint is None or not file.is_file():
@@ -35,17 +46,38 @@ def check_resumable(config: DictConfig, folder: RunFolder, known: Known) -> None
     changed = {
         key: (before.get(key), now.get(key))
         for key in sorted({*before, *now})
-        if _differ(before.get(key), now.get(key))
+        if _differ(before.get(key), now.get(key)) and key not in IGNORED and not key.endswith("kernel")
     }
-    changed = {key: pair for key, pair in changed.items() if key not in IGNORED and not key.endswith(".kernel")}
-    for key, (old, new) in changed.items():
+    told = {key: f"{key} was {old} and is {new} now" for key, (old, new) in changed.items()}
+    for key in changed:
         if key.startswith(FIXED):
             why = " (from the training data)" if key.removeprefix("model.") in FILLED else ""
             raise UserError(
-                f"{folder.path} cannot be resumed: {key} was {old} and is {new} now{why}. Start a new run, or resume "
-                f"with run=... resume=auto alone."
+                f"{folder.path} cannot be resumed: {told[key]}{why}. Start a new run, or resume with "
+                f"run=... resume=auto alone."
             )
-        print(f"changed on resume: {key} was {old}, is {new}")
+    harmful = [key for key in changed if not is_harmless(key, now)]
+    if harmful and config.resume != "force":
+        raise UserError(
+            f"{folder.path} would not be continued as it began: {'; '.join(told[key] for key in harmful)}. "
+            "resume=force goes on all the same; a new run=NAME begins anew."
+        )
+    for key, (old, new) in changed.items():
+        print(f"changed on resume: {key} was {old}, is {new}{' (forced)' if key in harmful else ''}")
+
+
+def is_harmless(key: str, config: Mapping[str, Any]) -> bool:
+    """Whether a training may go on with another value as if it always had been so.
+
+    Args:
+        key: A leaf of the configuration.
+        config: All leaves, as they are now.
+    """
+    if key == "trainer.max_epochs":
+        schedule = str(config.get("scheduler._target_") or "constant").rpartition(".")[2]
+        start = config.get("stage_two.start")
+        return schedule in NOT_ON_TOTAL and (start is None or start >= 1)
+    return key.startswith(HARMLESS)
 
 
 def _differ(old: Any, new: Any) -> bool:

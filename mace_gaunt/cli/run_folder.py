@@ -15,7 +15,7 @@ from mace_gaunt.files import write_whole
 
 # How the first process of a training tells the others.
 FOLDER_VARIABLE, CHECKPOINT_VARIABLE = "MACE_GAUNT_RUN_FOLDER", "MACE_GAUNT_RUN_CHECKPOINT"
-RESUME = ("never", "auto", "must")
+RESUME = ("never", "auto", "must", "force")
 # What a training writes; `overwrite=true` removes these and nothing else.
 WRITTEN = (
     "config.yaml", "run.json", "metrics.csv", "checkpoints", "model", "report", "tensorboard", "wandb", "tetris.csv",
@@ -93,7 +93,7 @@ def plan_folder(run: str | None, stem: str, resume: str, overwrite: bool) -> Run
     Args:
         run: See `name_folder`.
         stem: See `name_folder`.
-        resume: "never", "auto" or "must".
+        resume: One of RESUME.
         overwrite: Whether an earlier run there may be replaced.
 
     Returns:
@@ -112,8 +112,8 @@ def plan_folder(run: str | None, stem: str, resume: str, overwrite: bool) -> Run
     last = path / "checkpoints" / "last.ckpt"
     if resume != "never" and last.is_file():
         return RunFolder(path, last)
-    if resume == "must":
-        raise UserError(f"resume=must: there is no {last}.{_other_runs(path)}")
+    if resume in ("must", "force"):
+        raise UserError(f"resume={resume}: there is no {last}.{_other_runs(path)}")
     check_free(path, overwrite, resume)
     return RunFolder(path, None, overwrite)
 
@@ -130,7 +130,7 @@ def saved_config(arguments: Arguments) -> Path | None:
     """
     given = {ALIASES.get(key, key): value for key, value in arguments.pairs}
     own = arguments.words or {"experiment", "debug"} & set(given)
-    if own or given.get("resume") not in ("auto", "must") or "run" not in given:
+    if own or given.get("resume") not in ("auto", "must", "force") or "run" not in given:
         return None
     folder = name_folder(given["run"], "")
     file = folder / "config.yaml"

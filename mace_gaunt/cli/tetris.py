@@ -21,6 +21,7 @@ PARTS = {
     "trainer": ("tetris", "mace_gaunt.training.tetris.TetrisTrainer"),
 }
 # Groups that it does without.
+STOPS = ("stop_after_epochs", "stop_after_steps", "time_limit")
 WITHOUT = ("loss", "scheduler", "stage_two", "callbacks", "logger")
 
 
@@ -43,6 +44,7 @@ def check_task(config: DictConfig) -> None:
             raise UserError(f"{why}: experiment=tetris chooses all that the task is made of.")
     useless = [group for group in WITHOUT if config[group]]
     useless += ["compile"] * (config.compile == "on") + ["resume"] * (config.resume != "never")
+    useless += [key for key in STOPS if config[key] is not None]
     if wanted and useless:
         raise UserError(f"{useless[0]} has no effect on task=tetris, which is one short training: leave it out.")
 

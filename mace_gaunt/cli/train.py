@@ -1,5 +1,6 @@
 """`mace-gaunt train`: compose, instantiate, fit, save, report."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +113,7 @@ def train(composed: "Composed", validate_only: bool = False, callbacks: "Sequenc
     import lightning
     from omegaconf import OmegaConf
 
-    from mace_gaunt.cli.build import build_data, build_module, build_trainer, check_settings
+    from mace_gaunt.cli.build import build_data, build_module, build_stop, build_trainer, check_settings
     from mace_gaunt.cli.finetune import REFIT, energies_given, find_start
     from mace_gaunt.cli.kernels import tell_kernels
     from mace_gaunt.cli.machine import use_machine_well
@@ -120,6 +121,7 @@ def train(composed: "Composed", validate_only: bool = False, callbacks: "Sequenc
     from mace_gaunt.cli.run_folder import rank
     from mace_gaunt.cli.tetris import check_task, train_tetris
     from mace_gaunt.model.transfer import freeze
+    from mace_gaunt.training.stopping import TrainingStopped
 
     use_machine_well()
     config = composed.config
@@ -128,6 +130,7 @@ def train(composed: "Composed", validate_only: bool = False, callbacks: "Sequenc
         return train_tetris(composed, validate_only)
     folder = plan_run(composed)
     check_settings(config)
+    stop = build_stop(config)
     lightning.seed_everything(config.seed, verbose=False)
     start = find_start(config, composed.request, folder.checkpoint is not None)
     refit = start is not None and config.data.get("E0s") == REFIT and OmegaConf.is_missing(config.model, "E0s")
@@ -143,11 +146,12 @@ def train(composed: "Composed", validate_only: bool = False, callbacks: "Sequenc
         start.fill(module.model)
     freeze(module.model, config.freeze)
     check_resumable(config, folder, composed.request.known)
-    trainer = build_trainer(config, folder, callbacks)
+    trainer = build_trainer(config, folder, [*callbacks, stop])
     choices = choose_kernels(config, data, module, folder, trainer)
     if rank() > 0:
         # One of the further processes of a training on several devices: it computes, and neither writes nor prints.
-        trainer.fit(module, datamodule=data, ckpt_path=folder.checkpoint, weights_only=True)
+        with suppress(TrainingStopped):
+            trainer.fit(module, datamodule=data, ckpt_path=folder.checkpoint, weights_only=True)
         return None
     describe(config, data, module, trainer.strategy.root_device)
     tell_kernels(module.model, choices)
@@ -285,11 +289,15 @@ def fit_and_report(
         trainer: The Lightning trainer.
 
     Returns:
-        The best validation loss.
+        The best validation loss; None when the training was stopped before its end.
+
+    Raises:
+        SystemExit, KeyboardInterrupt: After a signal, when everything has been saved.
     """
     from mace_gaunt.cli.kernels import kernel_names
     from mace_gaunt.cli.record import begin_record, end_record
     from mace_gaunt.cli.run_folder import share_plan
+    from mace_gaunt.training.stopping import TrainingStopped
 
     new = folder.create()
     share_plan(folder)
@@ -298,11 +306,16 @@ def fit_and_report(
     try:
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except BaseException as error:
+        if isinstance(error, TrainingStopped):
+            print(f"{error} (epoch {trainer.current_epoch + 1}, {trainer.global_step} steps in all)", flush=True)
         # Without a checkpoint nothing can be continued: what is left would only block the name.
         if folder.discard_if_empty_handed(new):
             print(f"nothing was kept of {folder.path}: no epoch was finished")
         elif (folder.path / "checkpoints" / "last.ckpt").is_file():
             print(f"to continue: mace-gaunt train run={folder.name} resume=auto")
+        if isinstance(error, TrainingStopped):
+            error.signals.raise_received()
+            return None
         if isinstance(error, SystemExit) and trainer.interrupted:
             # Lightning's answer to Ctrl-C.
             raise KeyboardInterrupt from error

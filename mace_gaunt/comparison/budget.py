@@ -57,21 +57,25 @@ def read_budget(budget: object, epochs: object) -> Budget:
     return Budget(None if budget is None else read_seconds(budget), epochs)
 
 
-def read_seconds(text: object) -> float:
+def read_seconds(text: object, key: str = "budget") -> float:
     """A time such as "30min" in seconds.
+
+    Args:
+        text: The time.
+        key: The key that has it, for messages.
 
     Raises:
         UserError: If it is none, or not positive.
     """
     match = re.fullmatch(r"([\d.]+)\s*([a-z]+)", str(text))
     if match is None or match[2] not in UNITS:
-        raise UserError(f"budget={text} is not a time: write it as 30min, 600s or 2h; or give epochs=NUMBER.")
+        raise UserError(f"{key}={text} is not a time: write it as 30min, 600s or 2h.")
     try:
         seconds = float(match[1]) * UNITS[match[2]]
     except ValueError:
         seconds = 0.0
     if not seconds > 0:
-        raise UserError(f"budget={text} is not a positive time.")
+        raise UserError(f"{key}={text} is not a positive time.")
     return seconds
 
 

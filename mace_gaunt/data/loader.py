@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 from torch_geometric.data import Batch
 
 from mace_gaunt.data.atomic_data import AtomicData
 from mace_gaunt.data.collate import collate
+from mace_gaunt.data.sampler import EpochBatchSampler
 
 
 class BatchLoader(DataLoader):
@@ -22,12 +23,27 @@ class BatchLoader(DataLoader):
     as here), so a batch travels as one string of bytes, whose arrays are used in place.
     """
 
+    delivered = 0
+    """Batches of this epoch that were given out, those of an earlier start included."""
+
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        batches = super().__iter__()
-        return map(pickle.loads, batches) if self.num_workers else batches
+        self.delivered = self.batch_sampler.skip  # type: ignore[union-attr]
+        return map(self._deliver, super().__iter__())
+
+    def _deliver(self, batch: Any) -> Batch:
+        self.delivered += 1
+        return pickle.loads(batch) if self.num_workers else batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Where in the epoch it is; Lightning keeps this in checkpoints."""
+        return {"batches": self.delivered}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Begin the next epoch where another loader was."""
+        self.batch_sampler.skip_batches(state["batches"])  # type: ignore[union-attr]
 
 
-def batch_loader(frames: Sequence[AtomicData], batches: Sampler[list[int]], num_workers: int = 0) -> BatchLoader:
+def batch_loader(frames: Sequence[AtomicData], batches: EpochBatchSampler, num_workers: int = 0) -> BatchLoader:
     """A loader; no process is started yet.
 
     Args:
@@ -42,6 +58,8 @@ def batch_loader(frames: Sequence[AtomicData], batches: Sampler[list[int]], num_
         collate_fn=collate_to_bytes if num_workers else collate,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
+        # Else every iteration would take a number from torch's own generator: a resumed epoch takes one more.
+        generator=torch.Generator(),
     )
 
 

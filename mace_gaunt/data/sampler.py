@@ -1,7 +1,7 @@
 """Which frames make which batch of an epoch: a pure function of seed and epoch, so that resume continues it."""
 
 from collections.abc import Iterator, Sequence
-from itertools import count
+from itertools import count, islice
 
 import numpy as np
 import torch.distributed
@@ -55,7 +55,7 @@ class EpochBatchSampler(Sampler[list[int]]):
         self.max_edges_per_batch = max_edges_per_batch
         self.seed = seed
         self.shuffle = shuffle
-        self.epoch = 0
+        self.epoch = self.skip = 0
         check_bounds(self.n_edges, batch_size, max_edges_per_batch)
         self._num_batches = self._promised()
 
@@ -67,6 +67,10 @@ class EpochBatchSampler(Sampler[list[int]]):
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration gives."""
         self.epoch = epoch
+
+    def skip_batches(self, count: int) -> None:
+        """Leave out the first batches (of this rank) of the next iteration, and of no other."""
+        self.skip = count
 
     def batches(self, epoch: int) -> Iterator[list[int]]:
         """All batches of an epoch, those of the other ranks included.
@@ -86,6 +90,10 @@ class EpochBatchSampler(Sampler[list[int]]):
             yield from cut_largest(batches, wanted)
 
     def __iter__(self) -> Iterator[list[int]]:
+        skip, self.skip = self.skip, 0
+        yield from islice(self._batches_of_rank(), skip, None)
+
+    def _batches_of_rank(self) -> Iterator[list[int]]:
         rank, world = _rank_and_world()
         for i, batch in enumerate(self.batches(self.epoch)):
             if i % world == rank:

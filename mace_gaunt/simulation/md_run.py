@@ -9,6 +9,7 @@ import ase
 import numpy as np
 
 from mace_gaunt.errors import UserError
+from mace_gaunt.signals import StopSignals
 from mace_gaunt.simulation.calculator import MaceGauntCalculator
 from mace_gaunt.simulation.extrapolation import GeometryWatch, known_coverage
 from mace_gaunt.simulation.health import HealthMonitor, Sample, SimulationError
@@ -29,7 +30,6 @@ from mace_gaunt.simulation.md_settings import NPT, MDSettings
 from mace_gaunt.simulation.progress import ProgressLine
 from mace_gaunt.simulation.recorder import PLOT, TABLE, GoodFrame, Recorder
 from mace_gaunt.simulation.sampling import ns_per_day, take_sample
-from mace_gaunt.simulation.signals import StopSignals
 from mace_gaunt.simulation.start import degrees_of_freedom, moving_atoms
 
 log = logging.getLogger(__name__)

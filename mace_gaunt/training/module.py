@@ -29,6 +29,7 @@ from mace_gaunt.training.schedulers import (
     schedule_state,
 )
 from mace_gaunt.training.stage_two import StageTwo
+from mace_gaunt.training.stopping import StopTraining
 
 # Steps between two looks at the training loss; each look waits for the device.
 FINITE_CHECK_INTERVAL = 10
@@ -242,6 +243,10 @@ class PotentialModule(lightning.LightningModule):
                 self._schedule.step()
         if (batch_idx + 1) % FINITE_CHECK_INTERVAL == 0:
             self._stop_if_not_finite(self.mean_train_loss, "training")
+        if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
+            for callback in self._callbacks:
+                if isinstance(callback, StopTraining):
+                    callback.after_step(self.trainer)
 
     def _stop_if_not_finite(self, loss: float, name: str) -> None:
         if not math.isfinite(loss):

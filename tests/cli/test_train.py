@@ -13,7 +13,7 @@ from mace_gaunt.cli.arguments import parse_arguments
 from mace_gaunt.cli.main import main
 from mace_gaunt.cli.multirun import Job
 from mace_gaunt.cli.request import read_request
-from mace_gaunt.model.checkpoint import load_model
+from mace_gaunt.model.checkpoint import WEIGHTS, load_model
 from mace_gaunt.simulation.calculator import MaceGauntCalculator
 
 COLUMNS = "split,n_frames,energy_rmse_meV,energy_mae_meV,energy_rmse_meV_per_atom,forces_rmse_meV_A,forces_mae_meV_A"
@@ -117,7 +117,7 @@ def test_the_calculator_reads_the_run(trained, frames):
 
 
 def test_a_run_goes_on(data_file, command, tmp_path):
-    words = ["debug=fast", f"train_file={data_file}", "data.valid_size=2", "run=a", "resume=auto"]
+    words = ["debug=fast", f"train_file={data_file}", "data.valid_size=2", "scheduler=constant", "run=a", "resume=auto"]
     assert command("train", *words)[0] == 0
     status, out, err = command("train", "run=a", "resume=auto", "max_epochs=3")
     assert status == 0, err
@@ -129,6 +129,34 @@ def test_a_run_goes_on(data_file, command, tmp_path):
     assert status == 2
     assert "model.num_channels was 4 and is 6 now" in err
     assert command("train", *words, "max_epochs=3")[0] == 0
+
+
+def test_a_run_stops_where_it_is_told_and_goes_on(data_file, command, tmp_path):
+    words = ["debug=fast", f"train_file={data_file}", "data.valid_size=2", "data.batch_size=2", "device=cpu"]
+    assert command("train", *words, "run=whole")[0] == 0
+    status, out, err = command("train", *words, "run=parts", "stop_after_steps=3")
+    assert status == 0, err
+    assert "stopped after 3 steps of this start (epoch " in out
+    assert "to continue: mace-gaunt train run=parts resume=auto" in out
+    assert not (tmp_path / "runs" / "parts" / "model").exists()
+    status, out, err = command("train", "run=parts", "resume=auto", "stop_after_steps=null")
+    assert status == 0, err
+    assert "changed on resume: stop_after_steps was 3, is None" in out
+    whole, parts = (tmp_path / "runs" / name for name in ("whole", "parts"))
+    assert (whole / "model" / WEIGHTS).read_bytes() == (parts / "model" / WEIGHTS).read_bytes()
+    for one, other in zip(rows(whole / "metrics.csv"), rows(parts / "metrics.csv"), strict=True):
+        assert {name for name in one if one[name] != other[name]} <= {"seconds", "data_wait"}
+
+
+def test_other_settings_are_refused_on_resume_unless_forced(data_file, command, tmp_path):
+    words = ["debug=fast", f"train_file={data_file}", "data.valid_size=2", "run=a"]
+    assert command("train", *words)[0] == 0
+    status, _, err = command("train", "run=a", "resume=auto", "max_epochs=3", "lr=0.5")
+    assert status == 2
+    assert "optimizer.lr was" in err and "trainer.max_epochs was 2 and is 3 now" in err and "resume=force" in err
+    status, out, err = command("train", "run=a", "resume=force", "max_epochs=3", "logger=csv")
+    assert status == 0, err
+    assert "changed on resume: trainer.max_epochs was 2, is 3 (forced)" in out
 
 
 def test_a_sweep_trains_every_combination(data_file, command, tmp_path):

@@ -5,12 +5,12 @@ import warnings
 
 import pytest
 import torch
-from torch.utils.data import BatchSampler, SequentialSampler
 from waters import make_atom, make_water
 
 from mace_gaunt.data.atomic_data import FIELDS, AtomicData
 from mace_gaunt.data.collate import collate
 from mace_gaunt.data.loader import batch_loader, collate_to_bytes
+from mace_gaunt.data.sampler import EpochBatchSampler
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def frames():
 
 
 def in_pairs(frames):
-    return BatchSampler(SequentialSampler(frames), 2, drop_last=False)
+    return EpochBatchSampler([1] * len(frames), 2, shuffle=False)
 
 
 def assert_same(found, expected):
@@ -69,3 +69,19 @@ def test_errors_arrive_with_their_batch(frames, num_workers):
     assert next(batches).num_graphs == 2
     with pytest.raises(ValueError, match="frame 3 cannot be read"):
         next(batches)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_continues_in_the_middle(frames, num_workers):
+    loader, other = (batch_loader(frames, in_pairs(frames), num_workers) for _ in range(2))
+    batches = list(loader)
+    before = torch.get_rng_state()
+    begun = iter(loader)
+    next(begun)
+    other.load_state_dict(loader.state_dict())
+    rest = iter(other)
+    for expected in batches[1:]:
+        assert_same(next(rest), expected)
+    assert next(rest, None) is None and other.state_dict() == {"batches": 3}
+    assert len(list(other)) == 3
+    assert torch.equal(torch.get_rng_state(), before)

@@ -16,11 +16,15 @@ from torch import Tensor, nn
 from torch_geometric.loader import DataLoader
 
 from mace_gaunt.data.atomic_data import AtomicData
+from mace_gaunt.data.loader import batch_loader
+from mace_gaunt.data.sampler import EpochBatchSampler
 from mace_gaunt.so3.mirror import mirror_index, mirror_vectors
 from mace_gaunt.training.callbacks import EMA, BestCheckpoint, LastCheckpoint, MetricsCSV
+from mace_gaunt.training.checkpoint_io import WholeCheckpoints
 from mace_gaunt.training.loss import WeightedLoss
 from mace_gaunt.training.module import PotentialModule
 from mace_gaunt.training.progress import ProgressReport
+from mace_gaunt.training.stopping import TrainingStopped
 
 R_MAX = 3.0
 
@@ -84,22 +88,6 @@ def make_frames() -> Callable[..., list[AtomicData]]:
     return make
 
 
-class EpochSampler(torch.utils.data.Sampler):
-    """An order that is a function of (seed, epoch)."""
-
-    def __init__(self, size: int) -> None:
-        self.size, self.epoch = size, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(torch.randperm(self.size, generator=torch.Generator().manual_seed(1000 + self.epoch)).tolist())
-
-    def __len__(self) -> int:
-        return self.size
-
-
 class Frames(lightning.LightningDataModule):
     """12 frames for training in batches of 4, and 5 for validation."""
 
@@ -108,10 +96,10 @@ class Frames(lightning.LightningDataModule):
         self.frames, self.valid, self.num_workers = train, valid, num_workers
 
     def train_dataloader(self) -> DataLoader:
-        sampler = EpochSampler(len(self.frames))
+        sampler = EpochBatchSampler([frame.pair_index.shape[1] for frame in self.frames], 4)
         # A resumed run makes its iterator before Lightning tells the epoch; with workers that is too late.
         sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
-        return DataLoader(self.frames, 4, sampler=sampler, num_workers=self.num_workers)
+        return batch_loader(self.frames, sampler, self.num_workers)
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(self.valid, 2)
@@ -150,10 +138,15 @@ def train(tmp_path: Path, make_frames: Callable[..., list[AtomicData]]) -> Calla
             num_sanity_val_steps=0,
             enable_model_summary=False,
             **{"logger": False, "gradient_clip_val": 10.0} | (trainer or {}),
+            use_distributed_sampler=False,
+            plugins=[WholeCheckpoints()],
         )
         data = Frames(make_frames(12, 0), make_frames(5, 1), num_workers)
-        loop.fit(potential, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
-        return SimpleNamespace(trainer=loop, module=potential, folder=tmp_path / folder)
+        try:
+            loop.fit(potential, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+        except TrainingStopped as stop:
+            return SimpleNamespace(stopped=str(stop), folder=tmp_path / folder)
+        return SimpleNamespace(stopped=None, trainer=loop, module=potential, folder=tmp_path / folder)
 
     return fit
 

@@ -2,7 +2,10 @@
 
 import csv
 import functools
+import itertools
+import os
 import random
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +19,10 @@ import torch
 from mace_gaunt.errors import UserError
 from mace_gaunt.training import schedulers
 from mace_gaunt.training.callbacks import EMA_KEY, EarlyStopping
+from mace_gaunt.training.checkpoint_io import WholeCheckpoints
 from mace_gaunt.training.random_state import random_state, restore_random_state
 from mace_gaunt.training.stage_two import StageTwo
+from mace_gaunt.training.stopping import SIGNALS, StopTraining
 
 
 class Draw(lightning.Callback):
@@ -167,3 +172,123 @@ def test_what_does_not_fit_is_told(train: Callable) -> None:
     plain = train(1, "plain", ema=False)
     with pytest.raises(UserError, match="resume without the ema callback"):
         train(2, "plain", ckpt_path=plain.folder / "checkpoints/last.ckpt")
+
+
+def in_pieces(train: Callable, make_stop: Callable[[], StopTraining], **settings: Any) -> tuple[SimpleNamespace, list]:
+    """Start a training of four epochs again and again until it is not stopped any more."""
+    stops: list[str] = []
+    checkpoint = None
+    while len(stops) < 20:
+        run = train(4, "parts", ckpt_path=checkpoint, callbacks=(Draw(), make_stop()), **settings)
+        if run.stopped is None:
+            return run, stops
+        stops.append(run.stopped)
+        checkpoint = run.folder / "checkpoints/last.ckpt"
+        torch.rand(100), np.random.rand(7), random.random()  # another process has another state
+    raise AssertionError(f"never finished: {stops}")
+
+
+def whole_training(train: Callable, **settings: Any) -> SimpleNamespace:
+    torch.manual_seed(1)
+    np.random.seed(1)
+    random.seed(1)
+    state = random_state()
+    whole: SimpleNamespace = train(4, "whole", callbacks=(Draw(),), **settings)
+    restore_random_state(state)
+    return whole
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"), [*((name, 2) for name in CASES), *(("plain", steps) for steps in (1, 3, 5))]
+)
+def test_stopped_anywhere_equals_uninterrupted(train: Callable, name: str, steps: int) -> None:
+    """An epoch has three steps: stops lie within epochs, at their ends, and in the second stage."""
+    settings = CASES[name]
+    whole = whole_training(train, **settings)
+    parts, stops = in_pieces(train, lambda: StopTraining(steps=steps), **settings)
+    assert stops == [f"stopped after {steps} steps of this start"] * (11 // steps)
+    assert_same(whole, parts)
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_stopped_with_workers(train: Callable, steps: int) -> None:
+    whole = whole_training(train, num_workers=1)
+    assert_same(whole, in_pieces(train, lambda: StopTraining(steps=steps), num_workers=1)[0])
+
+
+def test_stopped_while_gradients_are_accumulated(train: Callable) -> None:
+    """Steps of two batches and of one: a stop waits for the step."""
+    settings = {"trainer": {"accumulate_grad_batches": 2}}
+    whole = whole_training(train, **settings)
+    assert_same(whole, in_pieces(train, lambda: StopTraining(steps=1), **settings)[0])
+
+
+def test_stopped_between_epochs(train: Callable) -> None:
+    whole = whole_training(train)
+    parts, stops = in_pieces(train, lambda: StopTraining(epochs=3))
+    assert stops == ["stopped after 3 epochs of this start"]
+    assert_same(whole, parts)
+
+
+class Send(lightning.Callback):
+    """Sends this process a signal, once, in the middle of a step."""
+
+    def __init__(self, number: signal.Signals, step: int) -> None:
+        self.number, self.step = number, step
+
+    def on_before_optimizer_step(self, trainer: Any, *args: Any) -> None:
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_stopped_by_a_signal(train: Callable, number: signal.Signals) -> None:
+    handlers = [signal.getsignal(one) for one in SIGNALS]
+    whole = whole_training(train)
+    first = train(4, "parts", callbacks=(Draw(), Send(number, 4), StopTraining()))
+    assert first.stopped == f"stopped by {number.name}"
+    assert last(first)["global_step"] == 5
+    assert [signal.getsignal(one) for one in SIGNALS] == handlers
+    parts = train(4, "parts", ckpt_path=first.folder / "checkpoints/last.ckpt", callbacks=(Draw(), StopTraining()))
+    assert_same(whole, parts)
+
+
+def test_a_signal_before_the_first_step_ends_at_once(train: Callable) -> None:
+    run = train(4, callbacks=(Send(signal.SIGTERM, 0), StopTraining()))
+    assert run.stopped == "stopped by SIGTERM before its first step"
+    assert not (run.folder / "checkpoints/last.ckpt").exists()
+
+
+def test_a_time_limit(train: Callable) -> None:
+    # Asked when it is made, and before every epoch and after every step but the last of an epoch from then on.
+    run = train(4, callbacks=(StopTraining(seconds=5.0, clock=functools.partial(next, itertools.count())),))
+    assert run.stopped == "stopped after 5 s" and last(run)["global_step"] == 4
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"steps": 0}, {"seconds": 0.0}])
+def test_limits_out_of_range(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"at least 1|positive"):
+        StopTraining(**wrong)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk fills up in the second epoch; what is there goes on as if nothing had happened."""
+    whole = whole_training(train)
+
+    class Full(lightning.Callback):
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            if trainer.current_epoch == 1:
+                monkeypatch.setattr("mace_gaunt.files.os.fsync", refuse)
+
+    def refuse(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match=r"No space left on device: .*metrics\.csv"):
+        train(4, "parts", callbacks=(Draw(), Full()))
+    told = r"last\.ckpt: No space left on device; the checkpoint before it is still there"
+    with pytest.raises(UserError, match=told):
+        WholeCheckpoints().save_checkpoint({}, whole.folder / "checkpoints/last.ckpt")
+    monkeypatch.undo()
+    checkpoint = whole.folder.parent / "parts/checkpoints/last.ckpt"
+    assert torch.load(checkpoint, weights_only=True)["epoch"] == 0
+    assert_same(whole, train(4, "parts", ckpt_path=checkpoint, callbacks=(Draw(),)))

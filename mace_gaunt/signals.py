@@ -1,29 +1,37 @@
-"""SIGTERM and SIGINT, noted and answered between two steps."""
+"""Signals that end a process, noted and answered between two steps."""
 
 import signal
 import threading
+from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 from typing import Any
 
+ENDING = (signal.SIGTERM, signal.SIGINT)
+
 
 class StopSignals:
-    """In a `with`, the first SIGTERM or SIGINT is noted instead of ending the process; a second one ends it.
+    """In a `with`, the first signal is noted instead of ending the process; a second one ends it.
 
     In threads other than the main one, where Python cannot take signals, nothing is changed.
+
+    Args:
+        numbers: The signals.
+        noted: Called when one has been noted; may raise what ends the process at once.
 
     Attributes:
         received: The signal, or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Sequence[signal.Signals] = ENDING, noted: Callable[[], None] = lambda: None) -> None:
         """Nothing is changed yet."""
+        self.numbers, self.noted = numbers, noted
         self.received: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopSignals":
         """Begin to take signals."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in self.numbers:
                 self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -33,6 +41,7 @@ class StopSignals:
         """Leave signals to whoever took them before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        self._before = {}
 
     @property
     def name(self) -> str | None:
@@ -44,7 +53,7 @@ class StopSignals:
 
         Raises:
             KeyboardInterrupt: After SIGINT.
-            SystemExit: After SIGTERM, with status 143.
+            SystemExit: After another one, with status 128 + its number (143 for SIGTERM).
         """
         if self.received == signal.SIGINT:
             raise KeyboardInterrupt
@@ -55,3 +64,4 @@ class StopSignals:
         self.received = signal.Signals(number)
         for taken in self._before:
             signal.signal(taken, signal.SIG_DFL)
+        self.noted()
