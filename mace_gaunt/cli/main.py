@@ -23,6 +23,7 @@ VERBS = {
     "export": "compile a trained model ahead of time",
     "data": "inspect data files, fetch data sets",
     "benchmark": "time tensor products, and what they can express",
+    "doctor": "what this machine has, and which kernels run on it",
 }
 
 HELP = """\
