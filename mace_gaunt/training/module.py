@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from mace_gaunt.errors import UserError
 from mace_gaunt.model.compiled import is_compiled_for
 from mace_gaunt.model.gradients import predict, reference_energy
+from mace_gaunt.training.bad_steps import BadSteps, diagnose
 from mace_gaunt.training.callbacks import EMA, EMA_KEY
 from mace_gaunt.training.compilation import CompileChoice, check_choice, choose_gradient
 from mace_gaunt.training.loss import WeightedLoss
@@ -30,9 +31,6 @@ from mace_gaunt.training.schedulers import (
 )
 from mace_gaunt.training.stage_two import StageTwo
 from mace_gaunt.training.stopping import StopTraining
-
-# Steps between two looks at the training loss; each look waits for the device.
-FINITE_CHECK_INTERVAL = 10
 
 OptimizerFactory = Callable[[Iterable[dict[str, Any]]], Optimizer]
 
@@ -96,6 +94,8 @@ class PotentialModule(lightning.LightningModule):
         self._gradient_chosen = False
         self.max_edges_per_pass = max_edges_per_pass
         self._has_gradient = False
+        self._bad_steps = BadSteps()
+        self._batches: list[Any] = []
         self._stepped = 0
         self._forget_train_loss()
 
@@ -185,6 +185,7 @@ class PotentialModule(lightning.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Loss of one batch, shape [], or its share that is still to be differentiated when it is taken in parts."""
+        self._batches.append(batch)
         parts = split_batch(batch, self.max_edges_per_pass)
         whole = count_whole(self.loss, batch) if len(parts) > 1 or world_size() > 1 else None
         if not self._gradient_chosen and is_compiled_for(parts[0].node_types, parts[0].pair_index):
@@ -215,6 +216,21 @@ class PotentialModule(lightning.LightningModule):
             optimizer.zero_grad()
         self._has_gradient = False
 
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Leave out a step whose gradient is no number: nothing is applied, and the reason is told.
+
+        Raises:
+            UserError: After several in a row.
+        """
+        batches, self._batches = self._batches, []
+        if self._bad_steps.is_bad(self.parameters()):
+            optimizer.zero_grad()
+            where = (
+                f"in epoch {self.current_epoch + 1} at step {self.trainer.global_step + 1} "
+                f"(learning rate {self._rate():g})"
+            )
+            self._bad_steps.tell(where, diagnose(self.model, self.loss, batches, self.max_edges_per_pass))
+
     def _choose_gradient(self, batch: Any) -> None:
         steps_left = self.total_steps - self.trainer.global_step
         self._gradient = choose_gradient(self.compile_choice, self.model, self.loss, batch, steps_left)
@@ -226,8 +242,10 @@ class PotentialModule(lightning.LightningModule):
 
     def _add_train_loss(self, loss: Tensor, n_frames: Tensor | int) -> None:
         # Sums and no self.log: Lightning's bookkeeping of a logged value costs more than the step of a small model.
-        self._train_loss = self._train_loss + loss.double() * n_frames
-        self._train_frames += n_frames
+        # A step that is no number is left out here as well.
+        counts = loss.isfinite()
+        self._train_loss = self._train_loss + torch.where(counts, loss.double() * n_frames, 0.0)
+        self._train_frames = self._train_frames + n_frames * counts
 
     @property
     def mean_train_loss(self) -> float:
@@ -241,8 +259,6 @@ class PotentialModule(lightning.LightningModule):
             self._stepped = self.trainer.global_step
             if self._schedule is not None and not isinstance(self._schedule, ReduceLROnPlateau):
                 self._schedule.step()
-        if (batch_idx + 1) % FINITE_CHECK_INTERVAL == 0:
-            self._stop_if_not_finite(self.mean_train_loss, "training")
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
             for callback in self._callbacks:
                 if isinstance(callback, StopTraining):

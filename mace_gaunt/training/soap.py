@@ -15,7 +15,7 @@ class SOAP(Optimizer):
     A parameter of shape [d1, d2, ...] has a covariance [di, di] of its gradients for each of its dimensions; vectors
     have none, and are updated as by Adam. The eigenvectors follow by one step of power iteration and a QR decomposition
     every few steps. The first step only measures: parameters move from the second on. A parameter without a gradient
-    counts as one whose gradient is zero.
+    counts as one whose gradient is zero; without any gradient there is no step.
 
     A potential has dozens of small matrices of a few shapes. Those of a shape are updated together here, in a handful
     of batched operations; one after the other, as in `pytorch_optimizer.SOAP` whose steps these are, they cost several
@@ -66,9 +66,10 @@ class SOAP(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            group["step"] += 1
-            for parameters in same_shapes(group["params"]):
-                self._update(group, parameters)
+            if any(parameter.grad is not None for parameter in group["params"]):
+                group["step"] += 1
+                for parameters in same_shapes(group["params"]):
+                    self._update(group, parameters)
         return loss
 
     def _update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
