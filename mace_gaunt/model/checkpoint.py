@@ -1,23 +1,26 @@
 """The model folder: weights in safetensors, everything else in JSON; loaded without pickle and without Lightning."""
 
 import functools
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 from mace_gaunt import __version__
 from mace_gaunt.errors import UserError, nearest
 from mace_gaunt.files import write_whole
 from mace_gaunt.model.kernels import KernelChoice, use_kernels
 from mace_gaunt.model.mace import MACE
+from mace_gaunt.model.probe import check_probe, compute_probe
 from mace_gaunt.tensor_products.contracts import EdgeProduct, NodeProduct
 from mace_gaunt.tensor_products.families import product_class
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1: without checksums and test structure, which are then not compared. Both are read."""
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "model.json"
 UNITS = {"energy": "eV", "length": "Angstrom", "stress": "eV/Angstrom^3"}
@@ -42,6 +45,7 @@ def save_model(model: MACE, folder: str | Path, metadata: dict[str, Any] | None 
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    weights = save({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
     description = {
         "schema_version": SCHEMA_VERSION,
         "program": {"name": "mace_gaunt", "version": __version__, "torch": torch.__version__},
@@ -51,12 +55,24 @@ def save_model(model: MACE, folder: str | Path, metadata: dict[str, Any] | None 
         "edge_product": describe_product(model.interactions[0].get_submodule("edge_product")),
         "node_product": describe_product(model.products[0].get_submodule("node_product")),
         "metadata": model.metadata if metadata is None else metadata,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "probe": compute_probe(model),
     }
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     # Each file appears whole or not at all, the description last: without it the folder is no model.
-    write_whole(folder / WEIGHTS, save(weights))
-    write_whole(folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
+    write_whole(folder / WEIGHTS, weights)
+    write_whole(folder / DESCRIPTION, sealed(description))
     return folder
+
+
+def sealed(description: dict[str, Any]) -> str:
+    """The text of a description, with a checksum of everything else in it."""
+    return json.dumps(description | {"sha256": checksum(description)}, indent=2) + "\n"
+
+
+def checksum(description: dict[str, Any]) -> str:
+    """SHA-256 of a description as JSON, but for the checksum itself."""
+    rest = {name: value for name, value in description.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def load_model(
@@ -79,7 +95,8 @@ def load_model(
         The potential in eval mode, `metadata` filled.
 
     Raises:
-        UserError: If the folder is no model, is damaged or newer than this program, or has no such kernel.
+        UserError: If the folder is no model, is damaged, altered or newer than this program, has no such kernel, or if
+            the energy and the forces of its test structure do not come out as they were saved.
     """
     folder = Path(folder)
     description = read_description(folder)
@@ -90,17 +107,28 @@ def load_model(
         with torch.random.fork_rng(devices=[]):
             model = build_model(description)
         model.to(DTYPES[description["dtype"]])
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        model.load_state_dict(load(read_weights(folder, description)))
         model.metadata = description["metadata"]
         use_kernels(model, kernel)
+        wanted = DTYPES[dtype] if dtype else model.dtype
+        if description["schema_version"] > 1:
+            check_probe(model.to(device=device, dtype=torch.float64).eval(), description["probe"], folder)
     except UserError:
         raise
     except FileNotFoundError as error:
         raise UserError(f"{folder} has no {WEIGHTS}: the model folder is incomplete") from error
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{folder} is damaged: {error}") from error
-    model.to(device=device, dtype=DTYPES[dtype] if dtype else model.dtype)
+    model.to(device=device, dtype=wanted)
     return model.eval()
+
+
+def read_weights(folder: Path, description: dict[str, Any]) -> bytes:
+    """The bytes of the weights, if they are those that were saved."""
+    content = (folder / WEIGHTS).read_bytes()
+    if description["schema_version"] > 1 and hashlib.sha256(content).hexdigest() != description["weights_sha256"]:
+        raise UserError(f"{folder / WEIGHTS} is not the file that was saved: it was cut off, altered or exchanged")
+    return content
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -113,11 +141,13 @@ def read_description(folder: Path) -> dict[str, Any]:
         version = description["schema_version"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise UserError(f"{path} cannot be read as a model description: {error}") from error
-    if version != SCHEMA_VERSION:
+    if version not in range(1, SCHEMA_VERSION + 1):
         raise UserError(
-            f"{path} has schema version {version}, this program ({__version__}) reads {SCHEMA_VERSION}: "
+            f"{path} has schema version {version}, this program ({__version__}) reads 1 to {SCHEMA_VERSION}: "
             "it was written by another version of mace_gaunt"
         )
+    if version > 1 and description.get("sha256") != checksum(description):
+        raise UserError(f"{path} was altered since it was saved: its checksum is another one")
     result: dict[str, Any] = description
     return result
 

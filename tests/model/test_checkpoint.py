@@ -1,8 +1,10 @@
 """The model folder: round trip, precision, kernels, refusals."""
 
+import hashlib
 import itertools
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +13,8 @@ from small_models import CHOICES, build, graph, molecule
 
 from mace_gaunt import load_model
 from mace_gaunt.errors import UserError
-from mace_gaunt.model.checkpoint import save_model
+from mace_gaunt.model import probe
+from mace_gaunt.model.checkpoint import SCHEMA_VERSION, save_model, sealed
 from mace_gaunt.model.gradients import predict
 
 
@@ -97,13 +100,21 @@ def test_one_name_goes_to_every_product_that_has_it(tmp_path):
     [
         (lambda path: (path / "model.json").unlink(), "is no model folder"),
         (lambda path: (path / "weights.safetensors").unlink(), "incomplete"),
-        (lambda path: (path / "weights.safetensors").write_bytes(b"no"), "damaged"),
+        (lambda path: (path / "weights.safetensors").write_bytes(b"no"), "is not the file that was saved"),
+        (lambda path: exchange(path, b"no"), "damaged"),
         (lambda path: (path / "model.json").write_text("{"), "cannot be read"),
         (lambda path: edit(path, schema_version=99), "schema version 99"),
         (lambda path: edit(path, edge_product={"family": "gant", "options": {}}), "Did you mean 'gaunt'"),
         (lambda path: edit(path, hyperparameters={"r_max": 5}), "damaged"),
         (lambda path: change_hyperparameter(path, r_max=-1.0), "damaged: r_max must be positive"),
         (lambda path: drop(path, "metadata"), "damaged: 'metadata'"),
+        (lambda path: drop(path, "probe"), "damaged: 'probe'"),
+        (lambda path: drop(path, "weights_sha256"), "damaged: 'weights_sha256'"),
+        (lambda path: flip(path / "weights.safetensors"), r"weights\.safetensors is not the file that was saved"),
+        (lambda path: flip(path / "weights.safetensors", -1), r"weights\.safetensors is not the file that was saved"),
+        (lambda path: replace(path, '"r_max": 4.0', '"r_max": 4.1'), "was altered since it was saved"),
+        (lambda path: replace(path, '"note": "x"', '"note": "y"'), "was altered since it was saved"),
+        (lambda path: change_hyperparameter(path, scale=0.91), "test structure differ by"),
     ],
 )
 def test_a_bad_folder_is_refused_with_the_reason(folder, tmp_path, damage, message):
@@ -116,7 +127,25 @@ def test_a_bad_folder_is_refused_with_the_reason(folder, tmp_path, damage, messa
 
 def edit(path, **changes):
     file = path / "model.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    file.write_text(sealed(json.loads(file.read_text()) | changes))
+
+
+def exchange(path, content):
+    (path / "weights.safetensors").write_bytes(content)
+    edit(path, weights_sha256=hashlib.sha256(content).hexdigest())
+
+
+def flip(file, position=-100):
+    content = bytearray(file.read_bytes())
+    content[position] ^= 1
+    file.write_bytes(content)
+
+
+def replace(path, old, new):
+    file = path / "model.json"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
 
 
 def change_hyperparameter(path, **changes):
@@ -128,7 +157,7 @@ def drop(path, key):
     file = path / "model.json"
     description = json.loads(file.read_text())
     del description[key]
-    file.write_text(json.dumps(description))
+    file.write_text(sealed(description))
 
 
 def test_loading_leaves_the_random_numbers_alone(folder):
@@ -140,3 +169,28 @@ def test_loading_leaves_the_random_numbers_alone(folder):
 def test_unknown_dtype(folder):
     with pytest.raises(UserError, match="Did you mean 'float32'"):
         load_model(folder, dtype="float23")
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION + 1))
+def test_every_schema_that_was_released_loads(version):
+    folder = Path(__file__).parents[1] / "fixtures" / "models" / f"schema_{version}"
+    expected = json.loads((folder / "expected.json").read_text())
+    assert json.loads((folder / "model.json").read_text())["schema_version"] == version
+    model = load_model(folder, dtype="float64")
+    found = predict(model, graph(molecule(), model))
+    assert model.metadata == {"note": f"schema {version}"}
+    assert found["energy"].item() == pytest.approx(expected["energy"][0], abs=1e-9)
+    assert (found["forces"] - torch.tensor(expected["forces"], dtype=torch.float64)).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("part", ["energy", "forces"])
+def test_a_machine_that_computes_something_else_is_told(folder, monkeypatch, part):
+    real = probe.values
+
+    def wrong(model):
+        energy, forces = real(model)
+        return (energy * 1.001, forces) if part == "energy" else (energy, forces * 1.001)
+
+    monkeypatch.setattr(probe, "values", wrong)
+    with pytest.raises(UserError, match=rf"the {part} of its test structure differ by .* `mace-gaunt doctor`"):
+        load_model(folder)
