@@ -100,7 +100,7 @@ class StopTraining(callbacks.Callback):
         if not trainer.strategy.reduce_boolean_decision(reason is not None, all=False):
             return
         if save:
-            trainer.save_checkpoint(last_checkpoint(trainer).path)
+            trainer.save_checkpoint(last_checkpoint(trainer).path, weights_only=False)
         raise TrainingStopped(reason or "stopped with another process", self.signals)
 
     def _noted(self) -> None:
