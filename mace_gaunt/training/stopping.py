@@ -15,8 +15,10 @@ from mace_gaunt.training.callbacks import LastCheckpoint
 SIGNALS = (*ENDING, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
 
 
-class TrainingStopped(Exception):  # noqa: N818 - nothing is wrong
+class TrainingStopped(BaseException):
     """A training was ended by `StopTraining`; what it needs to go on is in its last checkpoint.
+
+    Like KeyboardInterrupt no error: what answers errors, of the compiler for instance, must let it pass.
 
     Attributes:
         signals: With the signal that ended it, if one did.

@@ -6,6 +6,7 @@ import itertools
 import os
 import random
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -257,6 +258,20 @@ def test_a_signal_before_the_first_step_ends_at_once(train: Callable) -> None:
     run = train(4, callbacks=(Send(signal.SIGTERM, 0), StopTraining()))
     assert run.stopped == "stopped by SIGTERM before its first step"
     assert not (run.folder / "checkpoints/last.ckpt").exists()
+
+
+def test_a_signal_ends_the_compiler(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors of the compiler are answered by going on eagerly; a signal is none."""
+
+    def compile_slowly(*args: Any) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        except Exception:
+            pytest.fail("taken for an error of the compiler")
+
+    monkeypatch.setattr("mace_gaunt.training.module.choose_gradient", compile_slowly)
+    assert train(4, callbacks=(StopTraining(),)).stopped == "stopped by SIGTERM before its first step"
 
 
 def test_a_time_limit(train: Callable) -> None:
