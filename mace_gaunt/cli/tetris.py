@@ -21,7 +21,6 @@ PARTS = {
     "trainer": ("tetris", "mace_gaunt.training.tetris.TetrisTrainer"),
 }
 # Groups that it does without.
-STOPS = ("stop_after_epochs", "stop_after_steps", "time_limit")
 WITHOUT = ("loss", "scheduler", "stage_two", "callbacks", "logger")
 
 
@@ -34,6 +33,8 @@ def check_task(config: DictConfig) -> None:
     Raises:
         UserError: Naming the part.
     """
+    from mace_gaunt.training.stopping import LIMITS
+
     if config.task not in TASKS:
         raise UserError(f"no task '{config.task}'.{nearest(str(config.task), TASKS)}")
     wanted = config.task == "tetris"
@@ -44,7 +45,7 @@ def check_task(config: DictConfig) -> None:
             raise UserError(f"{why}: experiment=tetris chooses all that the task is made of.")
     useless = [group for group in WITHOUT if config[group]]
     useless += ["compile"] * (config.compile == "on") + ["resume"] * (config.resume != "never")
-    useless += [key for key in STOPS if config[key] is not None]
+    useless += [key for key in LIMITS if config[key] is not None]
     if wanted and useless:
         raise UserError(f"{useless[0]} has no effect on task=tetris, which is one short training: leave it out.")
 

@@ -15,6 +15,10 @@ from mace_gaunt.training.callbacks import LastCheckpoint
 SIGNALS = (*ENDING, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
 
 
+LIMITS = ("stop_after_epochs", "stop_after_steps", "time_limit")
+"""Keys of the configuration that end a start."""
+
+
 class TrainingStopped(BaseException):
     """A training was ended by `StopTraining`; what it needs to go on is in its last checkpoint.
 
