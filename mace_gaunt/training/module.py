@@ -1,5 +1,6 @@
 """The Lightning module: one training step, one validation, and what a checkpoint keeps."""
 
+import logging
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -19,6 +20,7 @@ from mace_gaunt.training.bad_steps import BadSteps, diagnose
 from mace_gaunt.training.callbacks import EMA, EMA_KEY
 from mace_gaunt.training.compilation import CompileChoice, check_choice, choose_gradient
 from mace_gaunt.training.loss import WeightedLoss
+from mace_gaunt.training.memory import free_memory, is_out_of_memory, smaller_parts
 from mace_gaunt.training.metrics import ErrorMetrics, LossMetric
 from mace_gaunt.training.passes import Whole, count_whole, mean_over_processes, partial_loss, split_batch, world_size
 from mace_gaunt.training.random_state import random_state, restore_random_state
@@ -31,6 +33,8 @@ from mace_gaunt.training.schedulers import (
 )
 from mace_gaunt.training.stage_two import StageTwo
 from mace_gaunt.training.stopping import StopTraining
+
+log = logging.getLogger(__name__)
 
 OptimizerFactory = Callable[[Iterable[dict[str, Any]]], Optimizer]
 
@@ -96,6 +100,7 @@ class PotentialModule(lightning.LightningModule):
         self._has_gradient = False
         self._bad_steps = BadSteps()
         self._batches: list[Any] = []
+        self._batch_loss: tuple[Tensor, Tensor | int]
         self._stepped = 0
         self._forget_train_loss()
 
@@ -186,6 +191,47 @@ class PotentialModule(lightning.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Loss of one batch, shape [], or its share that is still to be differentiated when it is taken in parts."""
         self._batches.append(batch)
+        return self._with_room(batch, batch_idx)
+
+    def _with_room(self, batch: Any, batch_idx: int) -> Tensor:
+        while True:
+            try:
+                return self._all_but_last(batch, batch_idx)
+            except (RuntimeError, MemoryError) as error:
+                self._make_room(error, batch)
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Differentiate; a batch that does not fit into memory is begun anew, in parts, with the same gradient."""
+        try:
+            loss.backward()
+            return
+        except (RuntimeError, MemoryError) as error:
+            self._make_room(error, self._batches[-1])
+        # Outside of the handler, which would keep what the failed attempt held. The batch is the first of its step.
+        rest = self._with_room(self._batches[-1], 0)
+        self._has_gradient = False
+        self.backward(rest)
+
+    def _make_room(self, error: BaseException, batch: Any) -> None:
+        """Compute in smaller parts from here on, if memory is what there is not enough of."""
+        if not is_out_of_memory(error):
+            raise error
+        if world_size() > 1 or self.trainer.accumulate_grad_batches > 1:
+            raise UserError(
+                "out of memory, in a training of several processes or with accumulated batches, where a batch cannot "
+                f"be begun anew: give max_edges_per_pass={smaller_parts(batch, self.max_edges_per_pass)}"
+            ) from error
+        self.max_edges_per_pass = smaller_parts(batch, self.max_edges_per_pass)
+        self._the_optimizer().zero_grad()
+        free_memory()
+        log.warning(
+            "out of memory: from here on batches are computed in parts of at most %d edges, with the same gradient; "
+            "max_edges_per_pass=%d does so from the start",
+            *(self.max_edges_per_pass,) * 2,
+        )
+
+    def _all_but_last(self, batch: Any, batch_idx: int) -> Tensor:
+        """Differentiate all parts of a batch but the last, whose loss is returned."""
         parts = split_batch(batch, self.max_edges_per_pass)
         whole = count_whole(self.loss, batch) if len(parts) > 1 or world_size() > 1 else None
         if not self._gradient_chosen and is_compiled_for(parts[0].node_types, parts[0].pair_index):
@@ -199,7 +245,7 @@ class PotentialModule(lightning.LightningModule):
             losses.append(self._partial_loss(part, whole))
             (losses[-1] / self.trainer.accumulate_grad_batches).backward()
         losses.append(self._partial_loss(parts[-1], whole))
-        self._add_train_loss(torch.stack(losses).detach().sum(), batch.num_graphs if whole is None else whole.n_frames)
+        self._batch_loss = torch.stack(losses).detach().sum(), batch.num_graphs if whole is None else whole.n_frames
         return losses[-1]
 
     def _partial_loss(self, batch: Any, whole: Whole | None) -> Tensor:
@@ -254,7 +300,8 @@ class PotentialModule(lightning.LightningModule):
         return float(mean_over_processes(total)) / max(int(self._train_frames), 1)
 
     def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Any, batch_idx: int) -> None:
-        """Step the schedule after an optimizer step, and stop when the loss is no number."""
+        """Step the schedule after an optimizer step, and stop where it is told."""
+        self._add_train_loss(*self._batch_loss)
         if self.trainer.global_step > self._stepped:
             self._stepped = self.trainer.global_step
             if self._schedule is not None and not isinstance(self._schedule, ReduceLROnPlateau):
