@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.profilers import SimpleProfiler
 from torch_geometric.loader import DataLoader
 
+from mace_gaunt.data.loader import batch_loader
 from mace_gaunt.training import progress
 from mace_gaunt.training.data_wait import ENOUGH_STEPS, DataWait, Sums, device_mark, remark
 
@@ -97,16 +98,22 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     return clock
 
 
-def slow_loader(clock: Clock, seconds: float) -> Callable[..., DataLoader]:
-    """A loader whose training batches take their time."""
+def slow_loader(make: Callable[..., Any], clock: Clock, seconds: float) -> Callable[..., Any]:
+    """Makes loaders whose batches take their time."""
 
-    class Slow(DataLoader):
-        def __iter__(self) -> Iterator[Any]:
-            for batch in super().__iter__():
-                clock.now += seconds if self.batch_size == 4 else 100.0
-                yield batch
+    def build(*arguments: Any) -> Any:
+        loader = make(*arguments)
 
-    return Slow
+        class Slow(type(loader)):  # type: ignore[misc]
+            def __iter__(self) -> Iterator[Any]:
+                for batch in super().__iter__():
+                    clock.now += seconds
+                    yield batch
+
+        loader.__class__ = Slow
+        return loader
+
+    return build
 
 
 def shares(run: Any) -> list[float]:
@@ -117,7 +124,8 @@ def shares(run: Any) -> list[float]:
 def test_a_slow_loader_is_told(
     train: Callable, clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(train.__globals__, "DataLoader", slow_loader(clock, 3.0))
+    monkeypatch.setitem(train.__globals__, "batch_loader", slow_loader(batch_loader, clock, 3.0))
+    monkeypatch.setitem(train.__globals__, "DataLoader", slow_loader(DataLoader, clock, 100.0))
     profiler = SimpleProfiler()
     run = train(8, callbacks=(Passing(clock),), trainer={"profiler": profiler})
     assert shares(run) == pytest.approx([0.75] * 8)

@@ -91,11 +91,14 @@ def test_a_bound_below_one_is_refused() -> None:
         PotentialModule(build("gaunt"), WeightedLoss(), torch.optim.Adam, max_edges_per_pass=0)
 
 
-def run_processes(folder: Path, world: int, batch_size: int, port: int) -> list[dict[str, Any]]:
-    """The training on `world` processes, as torchrun starts them."""
+def run_processes(
+    folder: Path, world: int, batch_size: int, port: int, stop_after_steps: int | None = None
+) -> list[dict[str, Any]]:
+    """The training on `world` processes, as torchrun starts them; nothing where it was stopped."""
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world), "OMP_NUM_THREADS": "1"}
     shared |= {"TORCHELASTIC_RUN_ID": "test", "LOCAL_WORLD_SIZE": str(world), "GROUP_RANK": "0"}
     command = [sys.executable, str(SCRIPT), str(folder), str(batch_size)]
+    command += [] if stop_after_steps is None else [str(stop_after_steps)]
     processes = [
         subprocess.Popen(
             command,
@@ -108,7 +111,8 @@ def run_processes(folder: Path, world: int, batch_size: int, port: int) -> list[
     for process in processes:
         output, _ = process.communicate(timeout=120)
         assert process.returncode == 0, output.decode()
-    return [torch.load(folder / f"of_{world}_rank_{rank}.pt", weights_only=True) for rank in range(world)]
+    results = [folder / f"of_{world}_rank_{rank}.pt" for rank in range(world)]
+    return [torch.load(result, weights_only=True) for result in results if result.is_file()]
 
 
 @pytest.mark.parametrize(("n_train", "n_valid"), [(9, 1), pytest.param(11, 3, marks=pytest.mark.slow)])
@@ -127,3 +131,19 @@ def test_two_processes_equal_one_with_the_union_of_their_batches(
         assert result["metrics"].keys() == alone["metrics"].keys()
         for name, value in alone["metrics"].items():
             assert result["metrics"][name] == pytest.approx(value, rel=1e-9), name
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together_and_go_on(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    """Nine steps, three in an epoch, in starts of four: the same bits on both processes."""
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+        ase.io.write(tmp_path / name / "train.xyz", structures(9))
+        ase.io.write(tmp_path / name / "valid.xyz", structures(3, seed=50))
+    whole = run_processes(tmp_path / "whole", 2, 2, free_port())
+    starts = [run_processes(tmp_path / "parts", 2, 2, free_port(), stop_after_steps=4) for _ in range(3)]
+    assert [len(results) for results in starts] == [0, 0, 2]
+    for one, other in zip(whole, starts[-1], strict=True):
+        assert one["steps"] == other["steps"] == 9
+        assert all(torch.equal(weight, other["weights"][name]) for name, weight in one["weights"].items())
+        assert one["metrics"] == other["metrics"]
