@@ -8,6 +8,7 @@ import traceback
 from mace_gaunt import __version__
 from mace_gaunt.cli.machine import share_processors
 from mace_gaunt.errors import UserError, nearest
+from mace_gaunt.signals import termination_unwinds
 
 VERBS = {
     "train": "train a potential",
@@ -50,7 +51,8 @@ def main(argv: list[str] | None = None) -> int:
         Exit status: 0 done, 1 failed, 2 a mistake in the command, its files or its structures, 130 interrupted.
     """
     try:
-        return _run(list(sys.argv[1:] if argv is None else argv))
+        with termination_unwinds():
+            return _run(list(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
