@@ -35,8 +35,6 @@ def write_comparison_page(
         The page.
     """
     head, body = summary_cells(rows, published)
-    # Splits are many and members are few: a line for each of what was measured.
-    names, *lines = [list(line) for line in zip(head, *body, strict=True)]
     conditions = Text([str(settings["conditions"]), "Mean and standard deviation over the seeds."], note=True)
     plots: list[Part] = [
         Image(path, f"Errors of every split against {label}")
@@ -48,7 +46,7 @@ def write_comparison_page(
     ]
     about = {key: settings[key] for key in ("started", "parallel", "threads", "hardware", "versions", "git")}
     sections = [
-        Section("Summary", [Table(names, lines, WHAT), conditions]),
+        Section("Summary", [Table(head, body, WHAT), conditions]),
         Section("Errors against costs", plots),
         Section("While training", curves),
         Section("Members", [table_of(rows, MEMBERS)]),

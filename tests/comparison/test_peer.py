@@ -32,7 +32,7 @@ def plain(*words):
 
 
 def test_options_say_what_our_configuration_says():
-    settings = plain("experiment=3bpa_small", "model.num_channels=32", "optimizer.lr=0.01")
+    settings = plain("experiment=3bpa_small", "model.num_channels=32", "optimizer=adam", "optimizer.lr=0.01")
     found = options(settings, None)
     assert (found["num_channels"], found["max_L"], found["energy_weight"], found["lr"]) == (32, 1, 40.0, 0.01)
     assert found["batch_size"] == 5

@@ -12,7 +12,7 @@ from small_models import build, crystal, graph, molecule
 from torch_geometric.data import Batch
 
 from mace_gaunt.errors import UserError
-from mace_gaunt.model.checkpoint import load_model, save_model
+from mace_gaunt.model.checkpoint import load_model, save_model, sealed
 from mace_gaunt.model.compiled import trace_gradient
 from mace_gaunt.model.gradients import predict
 from mace_gaunt.model.kernels import select_kernels, use_kernels
@@ -116,7 +116,7 @@ def test_a_model_folder_of_before_has_none(tmp_path):
     folder = save_model(build("gaunt"), tmp_path / "model")
     description = json.loads((folder / "model.json").read_text())
     del description["hyperparameters"]["selfmix"]
-    (folder / "model.json").write_text(json.dumps(description))
+    (folder / "model.json").write_text(sealed(description))
     assert load_model(folder).products[0].selfmix is None
 
 
