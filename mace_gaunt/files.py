@@ -9,8 +9,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mace_gaunt.errors import UserError
 
 
@@ -61,6 +59,8 @@ def open_npz(path: Path) -> Any:
         ValueError: If it is no such archive; numpy takes any other file for a pickle, and advises to run it.
         OSError: If it cannot be read.
     """
+    import numpy as np  # The command line imports this module before it needs any array.
+
     with path.open("rb") as file:
         if not zipfile.is_zipfile(file):
             raise ValueError("it is no .npz archive, or was cut off")
