@@ -61,5 +61,5 @@ def test_a_new_folder_goes_again_when_nothing_came_of_it(tmp_path: Path) -> None
 
 def test_what_is_no_archive_of_arrays_is_not_called_a_pickle(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(b"cut off")
-    with pytest.raises(ValueError, match="no .npz archive, or was cut off"):
+    with pytest.raises(ValueError, match=r"no \.npz archive, or was cut off"):
         open_npz(tmp_path / "a.npz")
