@@ -3,9 +3,13 @@
 import csv
 import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from mace_gaunt.errors import UserError
 
 
 def temporary(path: Path) -> Path:
@@ -40,6 +44,59 @@ def write_whole(path: Path, content: bytes | str, check: Callable[[Path], None] 
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     sync_folder(path.parent)
+
+
+def open_npz(path: Path) -> Any:
+    """An archive of numpy arrays; nothing in it is run.
+
+    Args:
+        path: The file.
+
+    Returns:
+        What `numpy.load` gives, to be used in a `with`.
+
+    Raises:
+        ValueError: If it is no such archive; numpy takes any other file for a pickle, and advises to run it.
+        OSError: If it cannot be read.
+    """
+    import numpy as np  # The command line imports this module before it needs any array.
+
+    with path.open("rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise ValueError("it is no .npz archive, or was cut off")
+    return np.load(path, allow_pickle=False)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Make a folder for what is written within; where that fails and the folder is empty, it goes again.
+
+    Args:
+        folder: The folder; its parents are made too, and go with it.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for path in made:
+                path.rmdir()
+        raise
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file or folder that could not be made; makes nothing.
+
+    Args:
+        path: It.
+
+    Raises:
+        UserError: If what there is of its path may not be written to.
+    """
+    there = next(part for part in (path.absolute(), *path.absolute().parents) if part.exists())
+    if not os.access(there, os.W_OK):
+        raise UserError(f"'{path}' cannot be written: '{there}' is read-only. Choose a folder that you may write to.")
 
 
 def write_csv(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mace_gaunt.files import write_csv, write_whole
+from mace_gaunt.files import new_folder, open_npz, write_csv, write_whole
 
 
 def test_content(tmp_path: Path) -> None:
@@ -47,3 +47,19 @@ def test_table(tmp_path: Path) -> None:
     assert write_csv(tmp_path / "all.csv", rows).read_bytes() == b'a,b,c\n1.23457,,\n2,,"x,y"\n'
     assert write_csv(tmp_path / "some.csv", rows, ["c", "a"], floats="").read_bytes() == b'c,a\n,1.23456789\n"x,y",2\n'
     assert write_csv(tmp_path / "none.csv", [], ["a"]).read_bytes() == b"a\n"
+
+
+def test_a_new_folder_goes_again_when_nothing_came_of_it(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="full"), new_folder(tmp_path / "a" / "b"):
+        raise OSError("full")
+    assert not (tmp_path / "a").exists()
+    with pytest.raises(OSError, match="full"), new_folder(tmp_path / "a" / "b"):
+        (tmp_path / "a" / "b" / "kept").touch()
+        raise OSError("full")
+    assert (tmp_path / "a" / "b" / "kept").is_file()
+
+
+def test_what_is_no_archive_of_arrays_is_not_called_a_pickle(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(b"cut off")
+    with pytest.raises(ValueError, match=r"no \.npz archive, or was cut off"):
+        open_npz(tmp_path / "a.npz")

@@ -18,7 +18,7 @@ from mace_gaunt.data.datamodule import AtomsDataModule
 from mace_gaunt.errors import UserError, nearest
 from mace_gaunt.simulation.loading import DTYPES, choose_device
 from mace_gaunt.training.checkpoint_io import WholeCheckpoints
-from mace_gaunt.training.compilation import check_choice
+from mace_gaunt.training.compilation import check_choice, check_compiler
 from mace_gaunt.training.module import PotentialModule
 from mace_gaunt.training.stopping import StopTraining
 
@@ -92,8 +92,10 @@ def check_settings(config: DictConfig, needed: Iterable[str] = tuple(NEEDED)) ->
     """
     if config.dtype not in DTYPES:
         raise UserError(f"dtype is float32 or float64, not {config.dtype}.{nearest(str(config.dtype), DTYPES)}")
-    check_choice(config.compile)
-    _device(str(config.device))
+    check_compiler(check_choice(config.compile), _device(str(config.device))[0])
+    epochs = config.trainer and config.trainer.get("max_epochs")
+    if epochs is not None and (epochs == 0 or epochs < -1):
+        raise UserError(f"max_epochs is at least 1, or -1 for no end, not {epochs}.")
     for name in needed:
         if config[name] is None:
             choices = " or ".join(f"{name}={choice}" for choice in NEEDED[name])

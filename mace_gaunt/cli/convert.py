@@ -149,7 +149,7 @@ def read_model(source: Path, path: Path, head: str | None) -> "MACE":
     except NotImplementedError as error:
         raise UserError(f"'{path}' cannot be converted: {error}.") from error
     except ValueError as error:
-        raise UserError(f"'{path}': {error}.") from error
+        raise UserError(f"'{path}': {error}") from error
 
 
 def describe(model: "MACE") -> str:

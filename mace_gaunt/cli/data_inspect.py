@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mace_gaunt.benchmark.keys import Key, describe, flag, integer, positive, read_pairs, word
 from mace_gaunt.cli.data_keys import LABELS, PATH, find_files, read_words
 from mace_gaunt.errors import UserError
+from mace_gaunt.files import check_writable
 
 if TYPE_CHECKING:
     from mace_gaunt.data.inspection import Report
@@ -68,6 +69,8 @@ def run(argv: list[str]) -> int:
     out = Path(values["json"]).expanduser() if "json" in values else None
     if out is not None and not out.parent.is_dir():
         raise UserError(f"json={out}: there is no folder {out.parent}.")
+    if out is not None:
+        check_writable(out)
     from mace_gaunt.cli.quiet import quiet
     from mace_gaunt.data.inspection import inspect_files
     from mace_gaunt.data.labels import LabelKeys

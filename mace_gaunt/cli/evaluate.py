@@ -98,6 +98,8 @@ def evaluate(composed: "Composed", validate_only: bool = False) -> list[dict[str
     quiet()
     use_machine_well()
     check_choice(config.compile)
+    if config.equivariance < 0:
+        raise UserError(f"equivariance is a number of frames, 0 for none, not {config.equivariance}.")
     if isinstance(config.model, Sequence) and not isinstance(config.model, str):
         from mace_gaunt.cli.evaluate_several import evaluate_several
 

@@ -1,5 +1,6 @@
 """`mace-gaunt VERB key=value ...`. Light at import: each verb imports what it needs when it runs."""
 
+import errno
 import importlib
 import os
 import sys
@@ -26,6 +27,17 @@ VERBS = {
     "benchmark": "time tensor products, and what they can express",
     "doctor": "what this machine has, and which kernels run on it",
 }
+
+_RIGHTS = "Choose a folder that you may write to, or change its rights."
+_SPACE = "Make room on this disk, or write to another one."
+MACHINE = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _RIGHTS),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _SPACE),
+    errno.EIO: "The disk or the connection to it failed: look at the machine, then run the same command again.",
+    errno.EMFILE: "Too many files are open: allow more, as with `ulimit -n 4096`.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+}
+"""What to do about errors of the machine, by their number."""
 
 HELP = """\
 usage: mace-gaunt VERB [file.yaml] [key=value ...] [flags]
@@ -77,7 +89,8 @@ def report_error(error: Exception) -> int:
     if os.environ.get("MACE_GAUNT_DEBUG") == "1" or not mistake:
         traceback.print_exception(error)
     if mistake:
-        print(f"error: {mistake}", file=sys.stderr)
+        # What torch or Hydra say within it may have lines of their own.
+        print(f"error: {' '.join(mistake.split())}", file=sys.stderr)
         return 2
     print("This is a fault of mace-gaunt, not of your input. Please report it with the lines above.", file=sys.stderr)
     return 1
@@ -86,8 +99,8 @@ def report_error(error: Exception) -> int:
 def is_mistake(error: BaseException) -> str | None:
     """The message, when an error is the user's to mend.
 
-    That is a `UserError`, and a ValueError or OSError that our own package raised; anywhere else in the chain of
-    causes counts too, since Hydra wraps what a target raises.
+    That is a `UserError`, what MACHINE lists, and a ValueError or OSError that our own package raised; anywhere else in
+    the chain of causes counts too, since Hydra wraps what a target raises.
 
     Args:
         error: What was raised.
@@ -97,10 +110,20 @@ def is_mistake(error: BaseException) -> str | None:
     """
     cause: BaseException | None = error
     while cause is not None:
+        if fault := _fault_of_machine(cause):
+            return fault
         if isinstance(cause, UserError) or (isinstance(cause, (ValueError, OSError)) and _raised_here(cause)):
             return str(cause)
         cause = cause.__cause__
     return None
+
+
+def _fault_of_machine(error: BaseException) -> str | None:
+    """What to say of a disk that is full, rights that are not there and the like, wherever they showed."""
+    if not isinstance(error, OSError) or error.errno not in MACHINE:
+        return None
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}. {MACHINE[error.errno]}"
 
 
 def _run(argv: list[str]) -> int:

@@ -144,8 +144,10 @@ def kept_splits(folder: Path) -> list[str]:
     table = folder / "report" / "metrics.csv"
     if not table.is_file():
         return []
-    with table.open(encoding="utf-8", newline="") as file:
-        splits = [row["split"] for row in csv.DictReader(file)]
+    try:
+        splits = [row["split"] for row in csv.DictReader(table.read_text(encoding="utf-8").splitlines())]
+    except (UnicodeDecodeError, KeyError, csv.Error) as error:
+        raise UserError(f"{table} is damaged ({error}): again=true predicts again and replaces it.") from error
     files = [folder / "report" / "predictions" / f"{file_name(split)}.npz" for split in splits]
     return splits if all(file.is_file() for file in files) else []
 
@@ -168,7 +170,10 @@ def rebuild_report(folder: Path, splits: list[str], out: Path) -> list[dict[str,
 
     config = run_configuration(folder).config
     file = folder / "report" / JSON
-    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    try:
+        before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"{file} is damaged ({error}): again=true predicts again and replaces it.") from error
     extras = Extras(
         is_real_3bpa(config.data),
         is_oc20(config.data),

@@ -199,7 +199,10 @@ def _read_pair(request: Request, key: str, text: str) -> None:
     if key.split(".")[0].split("/")[0] == "hydra":
         request.hydra.append(f"{key}={text}")
         return
-    value = parse_value(text)
+    try:
+        value = parse_value(text)
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from error
     if isinstance(value, Sweep):
         _read_sweep(request, key, value)
     else:

@@ -1,6 +1,8 @@
 """What may differ between a run and its continuation."""
 
+import pickle
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -10,6 +12,7 @@ from mace_gaunt.cli.compose import FILLED, complete_plain
 from mace_gaunt.cli.request import leaves, load_yaml
 from mace_gaunt.cli.run_folder import RunFolder
 from mace_gaunt.errors import UserError
+from mace_gaunt.training.checkpoint_io import read
 
 # The weights and moments in the checkpoint belong to these.
 FIXED = ("model.", "dtype", "optimizer._target_")
@@ -38,8 +41,11 @@ def check_resumable(config: DictConfig, folder: RunFolder, known: Known) -> None
         UserError: If the checkpoint cannot belong to this configuration; or if what is learned from here on would be
             another thing, and resume is not "force".
     """
+    if folder.checkpoint is None:
+        return
+    check_checkpoint(folder.checkpoint)
     file = folder.path / "config.yaml"
-    if folder.checkpoint is None or not file.is_file():
+    if not file.is_file():
         return
     before = dict(leaves(load_yaml(file)))
     now = dict(leaves(complete_plain(config, known)))
@@ -64,6 +70,24 @@ def check_resumable(config: DictConfig, folder: RunFolder, known: Known) -> None
         )
     for key, (old, new) in changed.items():
         print(f"changed on resume: {key} was {old}, is {new}{' (forced)' if key in harmful else ''}")
+
+
+def check_checkpoint(path: Path) -> None:
+    """Read a checkpoint that a training is to be continued from.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: If it is cut off or altered, or holds objects whose loading would run code.
+    """
+    try:
+        read(path)
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"{path} is damaged, or is no checkpoint of a training ({str(error).partition('. ')[0]}). "
+            "Put an intact copy there, or begin anew with overwrite=true."
+        ) from error
 
 
 def is_harmless(key: str, config: Mapping[str, Any]) -> bool:

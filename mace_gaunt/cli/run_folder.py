@@ -11,7 +11,7 @@ from typing import Any
 from mace_gaunt.cli.aliases import ALIASES
 from mace_gaunt.cli.arguments import Arguments
 from mace_gaunt.errors import UserError, nearest
-from mace_gaunt.files import write_whole
+from mace_gaunt.files import check_writable, write_whole
 
 # How the first process of a training tells the others.
 FOLDER_VARIABLE, CHECKPOINT_VARIABLE = "MACE_GAUNT_RUN_FOLDER", "MACE_GAUNT_RUN_CHECKPOINT"
@@ -68,6 +68,8 @@ class RunFolder:
         if not new or any(self.path.glob("checkpoints/*.ckpt")):
             return False
         shutil.rmtree(self.path)
+        if self.path.parent == Path("runs") and not any(self.path.parent.iterdir()):
+            self.path.parent.rmdir()
         return True
 
 
@@ -180,13 +182,14 @@ def check_free(path: Path, overwrite: bool, resume: str) -> None:
         resume: "auto" when a run was to be continued.
 
     Raises:
-        UserError: If the folder is a file or is not empty; says what can be done.
+        UserError: If the folder is a file, is read-only or is not empty; says what can be done.
     """
     if path.exists() and not path.is_dir():
         raise UserError(f"run={path} is a file, not a folder.")
     for parent in path.parents:
         if parent.exists() and not parent.is_dir():
             raise UserError(f"run={path}: {parent} is a file, not a folder.")
+    check_writable(path)
     if not path.exists() or not any(path.iterdir()) or overwrite:
         return
     last = (path / "checkpoints" / "last.ckpt").is_file()

@@ -19,6 +19,7 @@ from mace_gaunt.cli.run_folder import check_free, name_folder
 from mace_gaunt.cli.sweep import Parameter
 from mace_gaunt.cli.train import default_stem, train
 from mace_gaunt.errors import UserError, nearest
+from mace_gaunt.evaluation.metrics import COLUMNS
 from mace_gaunt.files import write_csv
 from mace_gaunt.training.stopping import LIMITS
 
@@ -64,6 +65,8 @@ def run_study(request: Request, space: Sequence[Parameter], settings: dict[str, 
         UserError: If Optuna is not there, the folder is taken, or the space does not fit the training.
     """
     optuna = import_optuna()
+    if settings["objective"] not in COLUMNS[2:]:
+        raise UserError(f"no objective '{settings['objective']}'.{nearest(str(settings['objective']), COLUMNS[2:])}")
     first = compose(with_values(request, {parameter.key: first_value(parameter) for parameter in space}))
     folder = name_folder(first.config.run, default_stem(first))
     anew = first.config.resume == "never"

@@ -301,9 +301,9 @@ def fit_and_report(
 
     new = folder.create()
     share_plan(folder)
-    begin_record(composed, folder, data.file_hashes, kernel_names(module.model))
     checkpoint = str(folder.checkpoint) if folder.checkpoint else None
     try:
+        begin_record(composed, folder, data.file_hashes, kernel_names(module.model))
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except BaseException as error:
         if isinstance(error, TrainingStopped):

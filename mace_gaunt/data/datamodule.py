@@ -108,6 +108,8 @@ class AtomsDataModule(lightning.LightningDataModule):
             raise UserError(f"r_max is a positive length in Å, not {r_max}.")
         for size in (batch_size, batch_size if valid_batch_size is None else valid_batch_size):
             check_bounds((), size, max_edges_per_batch)
+        if num_workers < 0:
+            raise UserError(f"num_workers is a number of processes, 0 for none, not {num_workers}.")
         self.r_max = r_max
         self.train_file, self.valid_file, self.test_file = train_file, valid_file, test_file
         self.split = Split(valid_fraction, valid_size, max_train_frames, seed)

@@ -13,6 +13,7 @@ from torch_geometric.data import Batch
 from mace_gaunt.data.atomic_data import AtomicData
 from mace_gaunt.data.collate import collate
 from mace_gaunt.data.sampler import EpochBatchSampler
+from mace_gaunt.errors import UserError
 
 
 class BatchLoader(DataLoader):
@@ -28,7 +29,21 @@ class BatchLoader(DataLoader):
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         self.delivered = self.batch_sampler.skip  # type: ignore[union-attr]
-        return map(self._deliver, super().__iter__())
+        return self._told(map(self._deliver, super().__iter__()))
+
+    @staticmethod
+    def _told(batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches; a process that was killed is told in words."""
+        try:
+            yield from batches
+        except RuntimeError as error:
+            # What torch says of its death; an error within it has no number of a process.
+            if "DataLoader worker (pid" not in str(error):
+                raise
+            raise UserError(
+                "a process that prepares batches was killed, maybe for want of memory. Give data.num_workers fewer of "
+                "them, or 0; resume=auto goes on from the last checkpoint."
+            ) from error
 
     def _deliver(self, batch: Any) -> Batch:
         self.delivered += 1

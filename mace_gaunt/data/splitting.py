@@ -66,7 +66,10 @@ class Split:
             return np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
         n_valid = self.valid_size or max(1, round(self.valid_fraction * n_frames))
         if n_frames and n_valid >= n_frames:
-            raise UserError(f"{n_valid} validation frames leave nothing of {n_frames} frames to train on.")
+            raise UserError(
+                f"{n_valid} validation frames leave nothing of {n_frames} frames to train on. "
+                "Give a smaller valid_size or valid_fraction, or a valid_file."
+            )
         order = np.random.default_rng(self.seed).permutation(n_frames)
         return np.sort(order[n_valid:][: self.max_train_frames]), np.sort(order[:n_valid])
 

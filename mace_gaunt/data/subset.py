@@ -12,7 +12,7 @@ from ase.io.extxyz import write_xyz
 from mace_gaunt.data.records import RecordFile
 from mace_gaunt.data.sources.contract import BadRecord
 from mace_gaunt.errors import UserError
-from mace_gaunt.files import write_whole
+from mace_gaunt.files import check_writable, write_whole
 
 SUFFIXES = (".xyz", ".extxyz")
 
@@ -35,6 +35,7 @@ def check_out(out: str, overwrite: bool) -> Path:
     for file in (path, record_file(path)):
         if file.exists() and not overwrite:
             raise UserError(f"{file} exists; give another out, or overwrite=true.")
+    check_writable(path)
     return path
 
 

@@ -16,6 +16,7 @@ from mace_gaunt.evaluation.prediction_files import write_predictions
 from mace_gaunt.evaluation.results import Extras, write_results
 from mace_gaunt.evaluation.split_report import SplitReport, file_name
 from mace_gaunt.evaluation.streams import nearest_folder
+from mace_gaunt.files import new_folder
 from mace_gaunt.model.gradients import EdgeGradient
 from mace_gaunt.model.mace import MACE
 from mace_gaunt.simulation.batching import MAX_EDGES_PER_BATCH
@@ -85,10 +86,10 @@ def report(
             equivariance[split] = equivariance_errors(
                 model, frames, equivariance_frames, max_edges_per_batch=max_edges_per_batch
             )
-    (folder / "predictions").mkdir(parents=True, exist_ok=True)
-    for split, found in reports.items():
-        found.write(folder)
-        write_dihedrals(found, frames_by_split[split], folder)
+    with new_folder(folder / "predictions"):
+        for split, found in reports.items():
+            found.write(folder)
+            write_dihedrals(found, frames_by_split[split], folder)
     if predictions is not None:
         write_predictions(predictions, reports, frames_by_split)
     extras = Extras(published, oc20, equivariance, metrics_csv, dict(about or {}))

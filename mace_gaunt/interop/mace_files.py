@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from mace_gaunt.errors import UserError
+from mace_gaunt.files import open_npz
 
 CONFIG = "config.json"
 STATE_DICTS = ("state_dict.npz", "state_dict.safetensors", "state_dict.pt", "state_dict.pt.gz")
@@ -75,7 +75,7 @@ def read_tensors(path: Path) -> Mapping[str, Any]:
     name = path.name
     try:
         if name.endswith(".npz"):
-            with np.load(path, allow_pickle=False) as data:
+            with open_npz(path) as data:
                 return dict(data)
         if name.endswith(".safetensors"):
             return load_file(path)

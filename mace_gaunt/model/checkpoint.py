@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 
 from mace_gaunt import __version__
 from mace_gaunt.errors import UserError, nearest
-from mace_gaunt.files import write_whole
+from mace_gaunt.files import new_folder, write_whole
 from mace_gaunt.model.kernels import KernelChoice, use_kernels
 from mace_gaunt.model.mace import MACE
 from mace_gaunt.model.probe import check_probe, compute_probe
@@ -44,7 +44,6 @@ def save_model(model: MACE, folder: str | Path, metadata: dict[str, Any] | None 
         The folder.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     weights = save({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
     description = {
         "schema_version": SCHEMA_VERSION,
@@ -59,8 +58,9 @@ def save_model(model: MACE, folder: str | Path, metadata: dict[str, Any] | None 
         "probe": compute_probe(model),
     }
     # Each file appears whole or not at all, the description last: without it the folder is no model.
-    write_whole(folder / WEIGHTS, weights)
-    write_whole(folder / DESCRIPTION, sealed(description))
+    with new_folder(folder):
+        write_whole(folder / WEIGHTS, weights)
+        write_whole(folder / DESCRIPTION, sealed(description))
     return folder
 
 
@@ -117,8 +117,12 @@ def load_model(
         raise
     except FileNotFoundError as error:
         raise UserError(f"{folder} has no {WEIGHTS}: the model folder is incomplete") from error
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{folder} is damaged: {error}") from error
+    except KeyError as error:
+        raise UserError(f"{folder} is damaged: {DESCRIPTION} has no {error}") from error
+    except (SafetensorError, TypeError, ValueError, RuntimeError) as error:
+        # torch lists every weight that does not fit: the first will do.
+        reason = " ".join(line.strip() for line in str(error).splitlines()[:2])
+        raise UserError(f"{folder} is damaged: {reason[:300]}") from error
     model.to(device=device, dtype=wanted)
     return model.eval()
 
@@ -138,9 +142,11 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} is no model folder: it has no {DESCRIPTION}")
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-        version = description["schema_version"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as a model description: {error}") from error
+    if not isinstance(description, dict) or "schema_version" not in description:
+        raise UserError(f"{path} cannot be read as a model description: it is no JSON object with a schema_version")
+    version = description["schema_version"]
     if version not in range(1, SCHEMA_VERSION + 1):
         raise UserError(
             f"{path} has schema version {version}, this program ({__version__}) reads 1 to {SCHEMA_VERSION}: "
@@ -148,6 +154,8 @@ def read_description(folder: Path) -> dict[str, Any]:
         )
     if version > 1 and description.get("sha256") != checksum(description):
         raise UserError(f"{path} was altered since it was saved: its checksum is another one")
+    if description.get("dtype") not in DTYPES:
+        raise UserError(f"{path}: unknown dtype '{description.get('dtype')}'.{nearest('', DTYPES)}")
     result: dict[str, Any] = description
     return result
 

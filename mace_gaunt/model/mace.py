@@ -92,6 +92,8 @@ class MACE(Headed):
         super().__init__()
         check_trunk(r_max, num_bessel, num_channels, num_interactions, avg_num_neighbors)
         self.set_heads(heads, atomic_numbers, E0s, scale, shift)
+        if max_L < 0:
+            raise ValueError(f"max_L is a degree, at least 0, found {max_L}")
         if isolated_atoms not in ("E0", "predicted"):
             raise ValueError(f"isolated_atoms is 'E0' or 'predicted', found '{isolated_atoms}'")
         self.hyperparameters: dict[str, Any] = {

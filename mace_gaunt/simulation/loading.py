@@ -92,6 +92,8 @@ def find_model_folder(path: str | Path) -> Path:
     for candidate in (folder, folder / "model"):
         if (candidate / "model.json").is_file():
             return candidate
+    if folder.is_file():
+        raise UserError(f"model='{path}' is a file: give the folder it lies in.")
     if not folder.exists():
         beside = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
         raise UserError(f"No model folder '{path}'.{nearest(folder.name, beside) if beside else ''}")

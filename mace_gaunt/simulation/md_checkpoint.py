@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mace_gaunt.errors import UserError
-from mace_gaunt.files import write_whole
+from mace_gaunt.files import open_npz, write_whole
 
 NAME = "checkpoint.npz"
 FORMAT = 1
@@ -81,7 +81,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         return None
     groups: dict[str, dict[str, np.ndarray]] = {"atoms": {}, "integrator": {}, "results": {}, "neighbors": {}}
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with open_npz(path) as content:
             info = json.loads(str(content["info"]))
             for name in content.files:
                 group, slash, leaf = name.partition("/")

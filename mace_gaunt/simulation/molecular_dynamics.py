@@ -8,6 +8,7 @@ from typing import Any
 import ase
 
 from mace_gaunt.errors import UserError
+from mace_gaunt.files import new_folder
 from mace_gaunt.simulation.calculator import MaceGauntCalculator
 from mace_gaunt.simulation.health import SimulationError
 from mace_gaunt.simulation.md_checkpoint import NAME, Checkpoint, load_checkpoint
@@ -165,9 +166,8 @@ def _run(
     if checkpoint is None:
         simulation = begin_simulation(calculator, atoms, settings)
         _clear(folder)
-        with Recorder(
-            folder, settings.interval, settings.trajectory, simulation.sample.columns(settings.ensemble)
-        ) as recorder:
+        columns = simulation.sample.columns(settings.ensemble)
+        with new_folder(folder), Recorder(folder, settings.interval, settings.trajectory, columns) as recorder:
             simulation.record(recorder, wanted=True)
             simulation.save(recorder)
             return simulation.go(recorder, line)

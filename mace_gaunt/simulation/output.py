@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mace_gaunt.errors import UserError
+from mace_gaunt.files import check_writable
 
 
 def check_output(out: str | Path, files: Sequence[str], overwrite: bool, can_resume: bool = False) -> Path:
@@ -19,7 +20,7 @@ def check_output(out: str | Path, files: Sequence[str], overwrite: bool, can_res
         The folder as a path.
 
     Raises:
-        UserError: If it is or lies under a file, or holds files that may not be replaced.
+        UserError: If it is or lies under a file, is read-only, or holds files that may not be replaced.
     """
     folder = Path(out).expanduser()
     in_the_way = next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None)
@@ -29,4 +30,5 @@ def check_output(out: str | Path, files: Sequence[str], overwrite: bool, can_res
     if present and not overwrite:
         ways = "Choose another out, resume=auto to continue, or" if can_resume else "Choose another out, or"
         raise UserError(f"'{out}' already holds {', '.join(present)}. {ways} set overwrite=true.")
+    check_writable(folder)
     return folder

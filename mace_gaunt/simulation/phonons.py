@@ -15,6 +15,7 @@ from ase.cell import Cell
 from ase.dft.kpoints import parse_path_string
 
 from mace_gaunt.errors import UserError
+from mace_gaunt.files import new_folder, write_whole
 from mace_gaunt.simulation.calculator import MaceGauntCalculator
 from mace_gaunt.simulation.md_settings import check_positive, check_whole
 from mace_gaunt.simulation.output import check_output
@@ -27,6 +28,8 @@ FILES = (PARAMETERS, BANDS, DOS, THERMAL, SUMMARY, BANDS_PLOT, THERMAL_PLOT)
 SUPERCELL_LENGTH = 10.0
 # Acoustic modes near Gamma come out this far below zero by rounding and small supercells (THz).
 IMAGINARY = -0.1
+# Frequencies that differ by less (THz) are those of atoms that feel nothing.
+STILL = 1e-6
 # Larger forces (eV/Å) mean that the structure is at no minimum, and frequencies mean little.
 RELAXED_FORCE = 0.01
 
@@ -137,16 +140,22 @@ def compute_phonons(
     folder = check_output(out, FILES, overwrite)
     check_structure(atoms, calculator.model.atomic_numbers)
     check_crystal(atoms)
+    # Before phonopy, which fails without a word on structures that cannot be computed.
+    forces = np.linalg.norm(calculator.evaluate([atoms])[0]["forces"], axis=1)
     phonon = _force_constants(phonopy, calculator, atoms, chosen)
     labels = _run_bands(phonon, chosen.points)
     phonon.run_mesh(chosen.mesh)
+    if np.ptp(phonon.mesh.frequencies) < STILL:
+        raise UserError(
+            "all frequencies are 0: the atoms of this supercell do not feel each other, or the mesh is Gamma alone. "
+            "Give a larger supercell, or a larger mesh."
+        )
     phonon.run_total_dos()
     phonon.run_thermal_properties(t_max=chosen.max_temperature_K, cutoff_frequency=0.0, exclude_gamma_acoustic=True)
-    forces = np.linalg.norm(calculator.evaluate([atoms])[0]["forces"], axis=1)
     summary = _summary(phonon, chosen, atoms, float(forces.max(initial=0.0)))
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(phonon, folder, labels)
-    (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    with new_folder(folder):
+        _write(phonon, folder, labels)
+        write_whole(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return summary
 
 

@@ -62,12 +62,12 @@ class ProgressLine:
             self._draw(note)
 
     def close(self, note: str = "") -> None:
-        """Draw a last time and end the line.
+        """Draw a last time and end the line; into a file only when something was done.
 
         Args:
             note: Further words for the line.
         """
-        if self.enabled:
+        if self.enabled and (self._terminal or self.done > self._skipped):
             self._draw(note)
             if self._terminal:
                 print(file=self._stream)

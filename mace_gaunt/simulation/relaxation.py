@@ -18,6 +18,7 @@ from ase.io.extxyz import write_xyz
 from ase.optimize import BFGS, FIRE, FIRE2, LBFGS, BFGSLineSearch, LBFGSLineSearch
 
 from mace_gaunt.errors import UserError
+from mace_gaunt.files import new_folder
 from mace_gaunt.simulation.calculator import MaceGauntCalculator
 from mace_gaunt.simulation.md_settings import check_positive, check_whole, check_word
 from mace_gaunt.simulation.output import check_output
@@ -119,10 +120,13 @@ def relax_structures(
         if chosen.cell != "fixed":
             _check_cell(atoms, chosen.cell)
     calculator.calculate(structures[0], ["energy", "forces"])
-    folder.mkdir(parents=True, exist_ok=True)
     line = ProgressLine(len(structures), "relax", "structures", progress)
     entries, relaxed = [], []
-    with (folder / TRAJECTORY).open("w") as frames, (folder / TABLE).open("w", newline="") as table:
+    with (
+        new_folder(folder),
+        (folder / TRAJECTORY).open("w") as frames,
+        (folder / TABLE).open("w", newline="") as table,
+    ):
         log = _Log(frames, table)
         for index, atoms in enumerate(structures):
             end, entry = _relax(calculator, atoms, chosen, log, index)

@@ -29,8 +29,10 @@ def moving_atoms(atoms: ase.Atoms, settings: MDSettings) -> ase.Atoms:
         `OWN_POSITIONS`, by momenta that sum to zero as forces do.
 
     Raises:
-        UserError: If the ensemble cannot hold the constraints or the cell, or there are no momenta to keep.
+        UserError: If a mass is not positive, momenta to keep are absent or not finite, or the ensemble cannot hold the
+            constraints or the cell.
     """
+    _check_motion(atoms, settings.velocities)
     _check_constraints(atoms, settings.ensemble)
     moving = ase.Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     for name in ("masses", "tags", "momenta"):
@@ -93,6 +95,17 @@ def _thermalize(atoms: ase.Atoms, temperature_K: float, seed: int) -> None:
     drawn = temperature(atoms, degrees_of_freedom(atoms))
     if drawn > 0:
         atoms.set_momenta(atoms.get_momenta() * math.sqrt(temperature_K / drawn))
+
+
+def _check_motion(atoms: ase.Atoms, velocities: str) -> None:
+    """Refuse masses and momenta with which nothing can move."""
+    masses = atoms.get_masses()
+    bad = np.flatnonzero(~((masses > 0) & np.isfinite(masses)))
+    if bad.size:
+        raise UserError(f"the mass of atom {bad[0]} is {masses[bad[0]]:g} u: give every atom a positive one.")
+    bad = np.flatnonzero(~np.isfinite(atoms.get_momenta()).all(axis=1))
+    if velocities == "keep" and bad.size:
+        raise UserError(f"the momentum of atom {bad[0]} is not finite. Use velocities=thermal, which draws new ones.")
 
 
 def _check_constraints(atoms: ase.Atoms, ensemble: str) -> None:

@@ -65,6 +65,8 @@ def read_structures(path: str | Path, index: str) -> list[ase.Atoms]:
 
 def _existing(path: str | Path) -> Path:
     path = Path(path).expanduser()
+    if path.is_dir():
+        raise UserError(f"'{path}' is a folder: give one file of structures in it.")
     if not path.is_file():
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UserError(f"No structure file '{path}'.{nearest(path.name, beside) if beside else ''}")

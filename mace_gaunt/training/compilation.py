@@ -75,6 +75,20 @@ def missing_compiler() -> bool:
     return shutil.which(os.environ.get("CXX", "g++")) is None
 
 
+def check_compiler(choice: CompileChoice, device: str) -> None:
+    """Refuse compile=on where nothing can be compiled.
+
+    Args:
+        choice: "off", "on" or "auto".
+        device: Type of the device, such as "cpu".
+
+    Raises:
+        UserError: If the C++ compiler is missing, which a CPU needs.
+    """
+    if choice == "on" and device == "cpu" and missing_compiler():
+        raise UserError(f"compile=on needs a C++ compiler: install {os.environ.get('CXX', 'g++')}, or set CXX.")
+
+
 def choose_gradient(
     choice: CompileChoice, model: Any, loss: WeightedLoss, batch: Any, steps_left: int
 ) -> EdgeGradient | None:
@@ -100,8 +114,8 @@ def choose_gradient(
         if reason is not None:
             log.info("compile=auto: eager, since %s", reason)
             return None
-    elif batch.positions.device.type == "cpu" and missing_compiler():
-        raise UserError(f"compile=on needs a C++ compiler: install {os.environ.get('CXX', 'g++')}, or set CXX")
+    else:
+        check_compiler(choice, batch.positions.device.type)
     log.info(
         "compile=%s: compiling the model, about a minute; seconds where an earlier start has kept the code", choice
     )

@@ -39,7 +39,7 @@ def test_files_that_are_not_there(trajectory, tmp_path):
         read_structure(tmp_path / "watr.xyz")
     with pytest.raises(UserError, match="No structure file"):
         read_structure(tmp_path / "no_folder" / "water.xyz")
-    with pytest.raises(UserError, match="No structure file"):
+    with pytest.raises(UserError, match="is a folder: give one file"):
         read_structure(tmp_path)
 
 

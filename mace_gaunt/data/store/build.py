@@ -187,10 +187,8 @@ def _frames(segment: Segment, task: Task, bad: list[BadEntry]) -> Iterator[tuple
             frame, extra = make_frame(record, index, task.settings)
         except UserError as error:
             if not task.skip:
-                raise UserError(
-                    f"{BadRecord(Path(segment.path), index, str(error))} on_bad_frame=skip leaves such records out "
-                    "and counts them."
-                ) from error
+                told = BadRecord(Path(segment.path), index, str(error).rstrip("."))
+                raise UserError(f"{told}. on_bad_frame=skip leaves such records out and counts them.") from error
             bad.append(BadEntry(segment.source, index, str(error)))
         else:
             yield index, frame, extra

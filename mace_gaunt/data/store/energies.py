@@ -13,6 +13,7 @@ import numpy as np
 from mace_gaunt.data.atomic_data import symbols
 from mace_gaunt.data.store.linear_sums import MAX_NUMBER
 from mace_gaunt.errors import UserError, nearest
+from mace_gaunt.files import open_npz
 
 REFERENCES = ("total", "adsorption", "linear")
 # Adsorption energies are a few eV (OC20 leaves out what lies beyond 10); total energies of slabs are hundreds.
@@ -162,7 +163,7 @@ def read_linear_reference(path: str | Path) -> dict[int, float]:
         UserError: If it cannot be read or holds no such array.
     """
     try:
-        with np.load(Path(path).expanduser(), allow_pickle=False) as content:
+        with open_npz(Path(path).expanduser()) as content:
             coefficients = np.asarray(content["coeff"], dtype=np.float64)
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"linear_reference={path} cannot be read as an .npz file with 'coeff': {error}") from error

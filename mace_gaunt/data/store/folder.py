@@ -62,6 +62,11 @@ def find_store(folder: Path, overwrite: bool = False) -> Manifest | None:
     return None
 
 
+def has_parts(folder: Path) -> bool:
+    """Whether any shard of a store that is not complete is there."""
+    return any(PART.fullmatch(path.name) for path in folder.iterdir())
+
+
 def remove_store(folder: Path) -> None:
     """Remove the files of a store and nothing else; the manifest last, since without it they are nobody's."""
     _remove(folder, SHARD, PART, PARTIAL)

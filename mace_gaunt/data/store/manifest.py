@@ -117,6 +117,8 @@ def read_manifest(folder: Path) -> Manifest:
         UserError: If there is none, or a newer program wrote it, or it is damaged.
     """
     path = folder / NAME
+    if folder.is_file():
+        raise UserError(f"'{folder}' is a file: give the folder of a store, which `mace-gaunt data prepare` makes.")
     try:
         values = json.loads(path.read_text())
     except FileNotFoundError:

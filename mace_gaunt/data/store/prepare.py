@@ -8,7 +8,7 @@ from pathlib import Path
 from mace_gaunt.data.store.build import Part, Task, build
 from mace_gaunt.data.store.energies import fit_of
 from mace_gaunt.data.store.engines import RESUME, Engine
-from mace_gaunt.data.store.folder import find_store, remove_partial, remove_parts, remove_store, sole_writer
+from mace_gaunt.data.store.folder import find_store, has_parts, remove_partial, remove_parts, remove_store, sole_writer
 from mace_gaunt.data.store.manifest import Manifest
 from mace_gaunt.data.store.request import Request
 from mace_gaunt.data.store.settings import Settings
@@ -73,7 +73,13 @@ def prepare(request: Request, engine: Engine, progress: Progress = lambda done, 
             manifest.write(folder)
         else:
             manifest = there
-        built = _build_missing(folder, manifest, request.on_bad_frame == "skip", engine, progress)
+        try:
+            built = _build_missing(folder, manifest, request.on_bad_frame == "skip", engine, progress)
+        except UserError:
+            if there is None and not has_parts(folder):
+                # Nothing is there that the next attempt could go on from.
+                remove_store(folder)
+            raise
         _replace(manifest, built) if manifest.complete else _complete(folder, manifest)
         if built or manifest is not there:
             manifest.write(folder)
