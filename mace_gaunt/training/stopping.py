@@ -120,4 +120,4 @@ def last_checkpoint(trainer: lightning.Trainer) -> LastCheckpoint:
     found: Any = next((one for one in trainer.checkpoint_callbacks if isinstance(one, LastCheckpoint)), None)
     if found is None:
         raise UserError("callbacks.last is needed to stop a training: it names the checkpoint")
-    return found  # type: ignore[no-any-return]
+    return found
