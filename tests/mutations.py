@@ -15,6 +15,8 @@ from mace_gaunt.errors import UserError
 
 # Mutations of each kind in the usual suite, and in the slow one.
 COUNTS = (150, pytest.param(10_000, marks=pytest.mark.slow))
+# Where reading takes tens of milliseconds.
+FEWER = (25, pytest.param(2000, marks=pytest.mark.slow))
 SECONDS = 10
 """Of the processor, for one mutation; a reader takes milliseconds."""
 MEGABYTES = 512
@@ -171,8 +173,8 @@ def survive(
     """Damage content again and again and read it.
 
     Args:
-        content: What is damaged.
-        read: Reads damaged content, checks what it gives, and says in a word what came of it.
+        content: What is damaged; as it is, it must be "sound".
+        read: Reads content, checks what it gives, and says in a word what came of it.
         count: How often.
         seed: Of the damage.
         refusal: What the reader may raise, which is counted as "refused"; anything else, a hang and a need of much
@@ -181,6 +183,8 @@ def survive(
     Returns:
         How often what came of it.
     """
+    # Outside of the bounds: what a reader imports, it has imported then.
+    assert read(content) == "sound", "what is not damaged is not read"
     mutate = Mutator(seed)
     outcomes: Counter[str] = Counter()
     for turn in range(count):

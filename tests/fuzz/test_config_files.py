@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mutations import COUNTS, bounded, survive
+from mutations import COUNTS, FEWER, bounded, survive
 
 from mace_gaunt.cli.arguments import parse_arguments
 from mace_gaunt.cli.compose import Composed, compose
@@ -64,7 +64,7 @@ def test_reading(tmp_path, count):
     assert outcomes["refused"] > count // 10 and outcomes["sound"]
 
 
-@pytest.mark.parametrize("count", [15, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", FEWER)
 def test_composing(tmp_path, count):
     outcomes = survive(RECIPE, reads(tmp_path / "recipe.yaml", compose_too=True), count)
     assert outcomes["refused"] > count // 10

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mutations import COUNTS, survive
+from mutations import COUNTS, FEWER, survive
 from small_models import build, graph, molecule
 
 from mace_gaunt import load_model
@@ -37,7 +37,8 @@ def of_file(folder: Path, name: str, original: bytes) -> Callable[[bytes], str]:
     def read(content: bytes) -> str:
         (folder / name).write_bytes(content)
         model = load_model(folder)
-        assert name == DESCRIPTION and meaning(content) == meaning(original), "a changed file was accepted"
+        same = content == original or (name == DESCRIPTION and meaning(content) == meaning(original))
+        assert same, "a changed file was accepted"
         expected, found = (predict(one, graph(molecule(), one)) for one in (MODEL, model))
         assert torch.equal(found["energy"], expected["energy"]) and torch.equal(found["forces"], expected["forces"])
         return "sound"
@@ -54,7 +55,7 @@ def test_model_folders(folder, tmp_path, name, count):
     assert outcomes["refused"] > count // 2
 
 
-@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("count", FEWER)
 def test_weights_without_a_checksum(tmp_path, count):
     """Folders of the first schema: what safetensors cannot read, or does not fit the model, is refused."""
     saved = Path(__file__).parents[1] / "fixtures" / "models" / "schema_1"

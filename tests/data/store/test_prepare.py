@@ -37,7 +37,7 @@ def cut_after(monkeypatch, n_steps: int) -> None:
     monkeypatch.setattr(shard, "_offsets", counted(shard._offsets))
     monkeypatch.setattr(Path, "replace", counted(Path.replace))
     for module in (shard, build, manifest):
-        monkeypatch.setattr(module, "write_durably", counted(shard.write_durably))
+        monkeypatch.setattr(module, "write_whole", counted(shard.write_whole))
 
 
 def prepare_cut(make, monkeypatch, slabs, n_steps: int, shard_size: int) -> bool:
