@@ -188,3 +188,16 @@ def test_archives_of_torch(tmp_path, count):
     originals = read_frames(path).atoms
     outcomes = survive(path.read_bytes(), of_file(path, only_originals(originals)), count)
     assert outcomes["refused"] > count // 2
+
+
+@pytest.mark.parametrize("suffix", ["gz", "xz"])
+def test_a_wrong_checksum_casts_doubt_on_the_frames_before(tmp_path, suffix):
+    text = write_extxyz(tmp_path / "slab.xyz", SLABS).read_bytes()
+    content = bytearray(gzip.compress(text) if suffix == "gz" else lzma.compress(text, check=lzma.CHECK_CRC64))
+    # The checksum of the content: of gzip before its size, of xz before its index, whose size the footer has.
+    index = 4 * int.from_bytes(content[-8:-4], "little") + 4
+    content[-8 if suffix == "gz" else -12 - index - 8] ^= 1
+    path = tmp_path / f"a.extxyz.{suffix}"
+    path.write_bytes(bytes(content))
+    last = list(open_source(path).read())[-1]
+    assert isinstance(last, BadRecord) and "frames before this may be altered" in last.reason
