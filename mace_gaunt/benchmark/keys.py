@@ -1,11 +1,16 @@
 """Keys of the benchmarks: how the text of each is read, and what it says in the help. Imports nothing heavy."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mace_gaunt.errors import UserError, nearest
+
+MOST_NUMBERS = 100_000
+"""Of one key; a longer range is a mistake, and would fill the memory."""
+MOST_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,14 @@ def integers(least: int) -> Callable[[str], tuple[int, ...]]:
     def read(text: str) -> tuple[int, ...]:
         found: set[int] = set()
         for part in split(text):
-            match = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", part)
+            match = re.fullmatch(rf"(\d{{1,{MOST_DIGITS}}})(?:\.\.(\d{{1,{MOST_DIGITS}}}))?", part)
             if not match:
                 raise UserError("expected whole numbers such as 1,2,5 or a range such as 1..4.")
             first, last = int(match[1]), int(match[2] or match[1])
             if first > last:
                 raise UserError(f"the range {part} is empty.")
+            if last - first >= MOST_NUMBERS:
+                raise UserError(f"the range {part} has more than {MOST_NUMBERS} numbers.")
             found.update(range(first, last + 1))
         if min(found) < least:
             raise UserError(f"expected numbers of at least {least}.")
@@ -75,7 +82,7 @@ def integer(least: int) -> Callable[[str], int]:
     """Reads one number."""
 
     def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
+        if not text.isdecimal() or len(text) > MOST_DIGITS or int(text) < least:
             raise UserError(f"expected a whole number of at least {least}.")
         return int(text)
 
@@ -88,7 +95,7 @@ def positive(text: str) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0.0 < value < float("inf"):
+    if not 0.0 < value < math.inf:
         raise UserError("expected a positive number.")
     return value
 

@@ -118,7 +118,7 @@ def hidden_irreps_to_keys(irreps: Any) -> dict[str, int]:
     Raises:
         UserError: If the irreps are malformed or do not fit the model's layout; says why.
     """
-    terms = [re.fullmatch(r"(?:(\d+)x)?(\d+)([eo])", term.strip()) for term in str(irreps).split("+")]
+    terms = [re.fullmatch(r"(?:(\d{1,9})x)?(\d{1,9})([eo])", term.strip()) for term in str(irreps).split("+")]
     if not all(terms):
         raise UserError(f"hidden_irreps: '{irreps}' is not of the form '128x0e + 128x1o'.")
     read = [(int(term[1] or 1), int(term[2]), term[3]) for term in terms if term]

@@ -1,5 +1,6 @@
 """What stands on the command line, sorted into flags, files and keys."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,21 +85,21 @@ def config_file(arguments: Arguments, verb: str) -> Path | None:
         raise UserError(
             f"'{verb}' takes one configuration file, found {', '.join(arguments.words)}. Keys are written key=value."
         )
-    path = Path(arguments.words[0]).expanduser()
-    if path.is_file():
+    path = Path(os.path.expanduser(arguments.words[0]))
+    if os.path.isfile(path):
         return path
     groups = [
         group for group in sorted(list_groups([config_dir()])) if path.name in list_choices(group, [config_dir()])
     ]
     if groups and len(path.parts) == 1:
         raise UserError(f"no configuration file '{path}'. Did you mean {groups[-1]}={path.name}?")
-    beside = [entry.name for entry in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+    beside = [entry.name for entry in path.parent.glob("*.y*ml")] if os.path.isdir(path.parent) else []
     hint = nearest(path.name, beside) if beside else ""
     raise UserError(f"no configuration file '{path}'.{hint} Keys are written key=value, such as data=3bpa.")
 
 
 def _is_file(token: str) -> bool:
-    return token.endswith((".yaml", ".yml")) and Path(token).expanduser().is_file()
+    return token.endswith((".yaml", ".yml")) and os.path.isfile(os.path.expanduser(token))
 
 
 def _read_flag(token: str, rest: list[str], arguments: Arguments) -> None:

@@ -10,6 +10,7 @@ from mace_gaunt.cli.aliases import Known, expand
 from mace_gaunt.cli.arguments import Arguments, config_file
 from mace_gaunt.cli.choices import check_choice, check_user_folder, config_dir, list_choices
 from mace_gaunt.cli.values import Sweep, parse_value
+from mace_gaunt.cli.yaml_bounds import check_bounds
 from mace_gaunt.errors import UserError
 
 # Keys that hold paths: in a file, relative ones are looked for from here and then beside the file.
@@ -113,17 +114,17 @@ def load_yaml(path: Path) -> dict[str, Any]:
         path: The file.
 
     Raises:
-        UserError: If it is not yaml, or no mapping.
+        UserError: If it is not yaml, holds more or other things than a configuration can, or no mapping.
     """
     from omegaconf import OmegaConf
-    from yaml import YAMLError
 
     try:
+        check_bounds(path.read_text(encoding="utf-8"))
         content = OmegaConf.to_container(OmegaConf.load(path))
-    except YAMLError as error:
-        raise UserError(f"{path} is not valid yaml: {' '.join(str(error).split())}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
+    except Exception as error:  # the loader raises whatever it stumbles over where a value does not fit its tag
+        raise UserError(f"{path} is not valid yaml: {' '.join(str(error).split())[:500]}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no keys: expected lines such as 'data: 3bpa'.")
     return {str(key): value for key, value in content.items()}

@@ -5,6 +5,9 @@ from typing import Any
 
 from mace_gaunt.errors import UserError
 
+DEEPEST = 50
+"""Brackets in each other; a value has some three."""
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -32,14 +35,16 @@ def parse_value(text: str) -> Any:
         A number, string, bool, None, list, dict, or a `Sweep`.
 
     Raises:
-        UserError: If quotes or brackets are not closed.
+        UserError: If quotes or brackets are not closed, or too many are in each other.
     """
+    if _depth(text) > DEEPEST:
+        raise UserError(f"cannot read the value {text[:60]}...: more than {DEEPEST} brackets are in each other.")
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     try:
         override = OverridesParser.create().parse_override(f"key={text}")
-    except HydraException:
+    except (HydraException, ValueError):  # ValueError: a number of more digits than Python reads
         return _parse_plain(text)
     if not override.is_sweep_override():
         return _plain(override.value())
@@ -76,6 +81,15 @@ def _split(text: str) -> list[str]:
         else:
             parts[-1] += letter
     return [part.strip() for part in parts if part.strip()]
+
+
+def _depth(text: str) -> int:
+    """How many brackets are open at once; those in quotes count, too."""
+    depth = most = 0
+    for letter in text:
+        depth += (letter in "[{(") - (letter in "]})")
+        most = max(most, depth)
+    return most
 
 
 def _unquoted(word: str) -> str:

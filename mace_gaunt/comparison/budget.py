@@ -1,5 +1,6 @@
 """What all members are given alike: a time, or a number of epochs."""
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -74,7 +75,7 @@ def read_seconds(text: object, key: str = "budget") -> float:
         seconds = float(match[1]) * UNITS[match[2]]
     except ValueError:
         seconds = 0.0
-    if not seconds > 0:
+    if not 0 < seconds < math.inf:
         raise UserError(f"{key}={text} is not a positive time.")
     return seconds
 

@@ -1,6 +1,7 @@
 """Files of structures in memory: any format of `sources`, a folder of files, and slices of them."""
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ __all__ = [
 ]
 
 COMPRESSION: dict[str, Callable[[bytes], bytes]] = {suffix: module.decompress for suffix, module in COMPRESSORS.items()}
-SLICE = re.compile(r"(?P<file>.+)\[(?P<slice>-?\d*:?-?\d*(?::-?\d*)?)\]")
+BOUND = r"(?:-?\d{1,18})?"
+SLICE = re.compile(rf"(?P<file>.+)\[(?P<slice>{BOUND}(?::{BOUND}(?::{BOUND})?)?)\]")
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,19 @@ def read_frames(expression: str | Path) -> Frames:
 
 
 def split_slice(expression: str | Path) -> tuple[Path, slice | None]:
-    """Split "FILE[a:b]" into the file and the slice, None when there is none (a file so named goes first)."""
-    path = Path(expression).expanduser()
+    """Split "FILE[a:b]" into the file and the slice, None when there is none (a file so named goes first).
+
+    Raises:
+        UserError: If the slice is empty or has the step 0.
+    """
+    # Other than those of Path, these raise nothing where there is no such user or the name is too long for a file.
+    path = Path(os.path.expanduser(expression))
     match = SLICE.fullmatch(str(path))
-    if match is None or path.exists():
+    if match is None or os.path.exists(path):
         return path, None
     parts = [int(part) if part else None for part in match["slice"].split(":")]
+    if parts[2:] == [0]:
+        raise UserError(f"{expression}: the step of a slice cannot be 0.")
     if len(parts) > 1:
         return Path(match["file"]), slice(*parts)
     if parts[0] is None:
@@ -108,8 +117,8 @@ def check_exists(path: Path) -> None:
     Raises:
         UserError: Names the nearest file that exists, or the kinds of file that can be read.
     """
-    if not path.exists():
-        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    if not os.path.exists(path):
+        beside = [entry.name for entry in path.parent.iterdir()] if os.path.isdir(path.parent) else []
         hint = nearest(path.name, beside) if beside else f" The folder {path.parent} does not exist or is empty."
         raise UserError(f"no file {path}.{hint}")
     if not path.is_dir():

@@ -99,7 +99,8 @@ def given_energies(energies: Mapping[str | int, float], atomic_numbers: Sequence
     """
     by_number: dict[int, float] = {}
     for key, value in energies.items():
-        number = number_of_symbol.get(str(key), int(key) if str(key).isdigit() else 0)
+        digits = str(key).isdecimal() and len(str(key)) <= 3
+        number = number_of_symbol.get(str(key), int(key) if digits else 0)
         if not 0 < number < len(chemical_symbols):
             known = [chemical_symbols[known] for known in atomic_numbers]
             raise UserError(f"E0s names '{key}', which is no element.{nearest(str(key), known)}")

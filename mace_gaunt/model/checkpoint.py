@@ -21,6 +21,7 @@ from mace_gaunt.tensor_products.families import product_class
 
 SCHEMA_VERSION = 2
 """1: without checksums and test structure, which are then not compared. Both are read."""
+CHECKSUMS = {"sha256", "weights_sha256", "probe"}
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "model.json"
 UNITS = {"energy": "eV", "length": "Angstrom", "stress": "eV/Angstrom^3"}
@@ -103,11 +104,12 @@ def load_model(
     if dtype is not None and dtype not in DTYPES:
         raise UserError(f"unknown dtype '{dtype}'.{nearest(dtype, DTYPES)}")
     try:
+        weights = read_weights(folder, description)
         # The random weights that are overwritten here must not advance the caller's random numbers.
         with torch.random.fork_rng(devices=[]):
             model = build_model(description)
         model.to(DTYPES[description["dtype"]])
-        model.load_state_dict(load(read_weights(folder, description)))
+        model.load_state_dict(load(weights))
         model.metadata = description["metadata"]
         use_kernels(model, kernel)
         wanted = DTYPES[dtype] if dtype else model.dtype
@@ -142,17 +144,18 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} is no model folder: it has no {DESCRIPTION}")
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as a model description: {error}") from error
     if not isinstance(description, dict) or "schema_version" not in description:
         raise UserError(f"{path} cannot be read as a model description: it is no JSON object with a schema_version")
     version = description["schema_version"]
-    if version not in range(1, SCHEMA_VERSION + 1):
+    if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
         raise UserError(
             f"{path} has schema version {version}, this program ({__version__}) reads 1 to {SCHEMA_VERSION}: "
             "it was written by another version of mace_gaunt"
         )
-    if version > 1 and description.get("sha256") != checksum(description):
+    # A folder with checksums whose schema reads 1 was altered, too.
+    if (version > 1 or CHECKSUMS & set(description)) and description.get("sha256") != checksum(description):
         raise UserError(f"{path} was altered since it was saved: its checksum is another one")
     if description.get("dtype") not in DTYPES:
         raise UserError(f"{path}: unknown dtype '{description.get('dtype')}'.{nearest('', DTYPES)}")

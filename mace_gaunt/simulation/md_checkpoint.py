@@ -7,7 +7,6 @@ skewed its lattice vectors may differ in the last bit.
 
 import io
 import json
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,7 +57,8 @@ class Checkpoint:
         groups["neighbors"] = self.neighbors
         arrays = {f"{group}/{name}": array for group, part in groups.items() for name, array in part.items()}
         buffer = io.BytesIO()
-        np.savez(buffer, info=np.array(json.dumps({"format": FORMAT, **self.info})), **arrays)  # type: ignore[arg-type]
+        info = json.dumps({"format": FORMAT, "arrays": sorted(arrays), **self.info})
+        np.savez(buffer, info=np.array(info), **arrays)  # type: ignore[arg-type]
         path = folder / NAME
         write_whole(path, buffer.getvalue())
         return path
@@ -87,12 +87,16 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
                 group, slash, leaf = name.partition("/")
                 if slash:
                     groups[group][leaf] = content[name]
+            # Each array has a checksum in the archive; the list tells whether one was lost. Older files have none.
+            lacking = set(info.pop("arrays", ())).difference(content.files)
+            if lacking:
+                raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
         if info["format"] != FORMAT:
             raise UserError(f"'{path}' has format {info['format']}; this version reads format {FORMAT}.")
         return Checkpoint(info, **groups)
-    except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, UserError):
-            raise
+    except UserError:
+        raise
+    except Exception as error:  # zipfile and numpy raise whatever they stumble over
         raise UserError(f"'{path}' is damaged ({error}): start anew with overwrite=true.") from error
 
 

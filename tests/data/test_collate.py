@@ -1,8 +1,11 @@
 """A batch equals its members, and what torch_geometric makes of them."""
 
 import ase
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch_geometric.data import Batch
 from waters import make_atom, make_water
 
@@ -72,3 +75,27 @@ def test_a_batch_of_nothing(frames):
             assert empty[field].dtype == batch[field].dtype and empty[field].numel() == 0
             assert empty[field].dim() == batch[field].dim()
     assert empty.to("cpu").num_edges == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=5), st.integers(0, 2**20), st.booleans())
+def test_any_structures_come_back(sizes, seed, periodic):
+    """Batches of any structures fall into the same frames; pairs never lead from one to another."""
+    rng = np.random.default_rng(seed)
+    frames = []
+    for i, n_nodes in enumerate(sizes):
+        atoms = ase.Atoms(rng.choice([1, 8], n_nodes), rng.uniform(0, 4, (n_nodes, 3)))
+        atoms.set_cell(np.diag(rng.uniform(2, 5, 3)))
+        atoms.pbc = rng.choice([True, False], 3) if periodic else False
+        atoms.info |= {"energy": float(rng.normal()), "config_type": f"type {i}", "sid": i}
+        frames.append(AtomicData.from_atoms(atoms, 3.0, [1, 8], LabelKeys(), frame_index=i))
+    batch = collate(frames)
+    assert batch.num_graphs == len(frames) and batch.num_nodes == sum(sizes)
+    assert (batch.batch[batch.pair_index[0]] == batch.batch[batch.pair_index[1]]).all()
+    for member, frame in zip(batch.to_data_list(), frames, strict=True):
+        assert set(member.keys()) == set(frame.keys())
+        for field in FIELDS:
+            same(member[field], frame[field])
+    again = collate(batch.to_data_list())
+    for field in (*FIELDS, "batch", "ptr"):
+        same(again[field], batch[field])

@@ -137,6 +137,24 @@ def test_any_structure(seed, n_nodes, pbc, r_max):
     check(rng.uniform(-4, 4, (n_nodes, 3)), cell, pbc, r_max)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**20),
+    n_nodes=st.integers(1, 4),
+    pbc=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    lengths=st.tuples(*[st.floats(0.8, 6.0)] * 3),
+    skew=st.floats(0.0, 1.5),
+    order=st.permutations([0, 1, 2]),
+)
+def test_any_cell(seed, n_nodes, pbc, lengths, skew, order):
+    """Small, flat, very skewed and left-handed cells, with atoms that lie outside."""
+    rng = np.random.default_rng(seed)
+    cell = np.diag(lengths) @ (np.eye(3) + skew * np.tril(rng.uniform(-1, 1, (3, 3)), -1))
+    cell = (cell @ np.linalg.qr(rng.normal(size=(3, 3)))[0])[order]
+    inside = rng.uniform(0, 1, (n_nodes, 3))
+    check((inside + rng.integers(-1, 2, (n_nodes, 3))) @ cell, cell, pbc, 2.2)
+
+
 @pytest.mark.parametrize(
     ("cell", "pbc"),
     [(np.zeros((3, 3)), True), (np.diag([3.0, 0, 3]), (True, True, False)), (np.ones((3, 3)), True)],

@@ -4,6 +4,8 @@ import ase
 import numpy as np
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from waters import E0S, make_atom, make_water
 
 from mace_gaunt.data.atomic_data import AtomicData
@@ -88,6 +90,39 @@ def test_regress_names_the_undetermined_elements():
 )
 def test_undetermined_elements(counts, expected):
     assert undetermined_elements(counts) == expected
+
+
+COMPOSITIONS = st.lists(st.tuples(*[st.integers(0, 9)] * 3).filter(any), min_size=1, max_size=8)
+
+
+def frames_of(compositions, E0s):
+    """A frame of each composition, with the energy that its atoms have alone."""
+    symbols = ("H", "C", "O")
+    return [
+        molecule(
+            "".join(f"{symbol}{n}" for symbol, n in zip(symbols, counts, strict=True) if n), float(np.dot(counts, E0s))
+        )
+        for counts in compositions
+    ]
+
+
+@settings(max_examples=40, deadline=None)
+@given(COMPOSITIONS, st.tuples(*[st.floats(-3000, 0)] * 3))
+def test_regress_recovers_planted_energies_or_names_what_it_cannot_tell(compositions, E0s):
+    """The elements whose unit vectors lie in the space of the compositions are determined, and no others."""
+    counts = np.array(compositions, dtype=float)
+    values = np.linalg.svd(counts, compute_uv=False)
+    # Whole numbers this small have no singular value that is nearly zero.
+    assume((values[values > 1e-10] > 1e-3).all())
+    told = [np.linalg.matrix_rank(np.vstack([counts, unit])) == np.linalg.matrix_rank(counts) for unit in np.eye(3)]
+    frames = frames_of(compositions, E0s)
+    if all(told):
+        found = resolve_reference_energies("regress", frames, ELEMENTS, {})
+        np.testing.assert_allclose(found, E0s, rtol=0, atol=1e-7)
+        return
+    unknown = ", ".join(symbol for symbol, known in zip(("H", "C", "O"), told, strict=True) if not known)
+    with pytest.raises(UserError, match=f"cannot determine {unknown}: "):
+        resolve_reference_energies("regress", frames, ELEMENTS, {})
 
 
 def test_given_by_symbol_or_number():

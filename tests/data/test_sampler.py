@@ -95,6 +95,27 @@ def test_ranks_share_the_batches(monkeypatch, shuffle, batch_size, world):
     assert [batch for step in zip(*parts, strict=True) for batch in step if batch] == everything
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    n_edges=st.lists(st.integers(0, 50), min_size=1, max_size=40),
+    batch_size=st.integers(1, 12),
+    bound=st.none() | st.integers(50, 200),
+    world=st.integers(1, 9),
+    epoch=st.integers(0, 1000),
+    shuffle=st.booleans(),
+)
+def test_any_number_of_ranks_sees_every_frame_once(n_edges, batch_size, bound, world, epoch, shuffle):
+    """And takes as many steps as every other rank, as many as its length says."""
+    sampler = EpochBatchSampler(n_edges, batch_size, bound, seed=3, shuffle=shuffle)
+    sampler.set_epoch(epoch)
+    with pytest.MonkeyPatch.context() as patch:
+        parts = shares(patch, sampler, world)
+    assert len({len(part) for part in parts}) == 1
+    assert sorted(i for part in parts for batch in part for i in batch) == list(range(len(n_edges)))
+    for batch in (batch for part in parts for batch in part):
+        assert len(batch) <= batch_size if bound is None else sum(max(1, n_edges[i]) for i in batch) <= bound
+
+
 @pytest.mark.parametrize("bound", [None, 1000])
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_large_sets_are_drawn_in_windows(monkeypatch, bound, shuffle):

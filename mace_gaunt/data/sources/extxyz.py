@@ -2,12 +2,13 @@
 
 import io
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import ase
-from ase.io.extxyz import read_extxyz
+from ase.io.extxyz import key_val_str_to_dict, read_extxyz
 
 from mace_gaunt.data.sources.contract import BadRecord, Source
 from mace_gaunt.data.sources.frame_text import FrameText, split_frames
@@ -56,7 +57,17 @@ def parse_frame(text: FrameText) -> ase.Atoms | str:
             return f"{key.decode()} is there twice"
     try:
         lines = b"".join(text.lines).decode().replace("\r\n", "\n")
-        atoms = next(iter(read_extxyz(io.StringIO(lines), 0)))
+        n_values = max((len(line.split()) for line in text.lines[2:3]), default=0)
+        atoms = next(iter(read_extxyz(io.StringIO(lines), 0, properties_parser=partial(_read_comment, n_values))))
     except Exception as error:  # the parser raises whatever it stumbles over
         return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return atoms if len(atoms) else "it has no atoms"
+
+
+def _read_comment(n_values: int, line: str) -> dict[str, Any]:
+    """What the line of a frame says, if an atom has the columns that it tells: the parser makes all of them first."""
+    info: dict[str, Any] = key_val_str_to_dict(line)
+    columns = max(map(int, str(info.get("Properties", "")).split(":")[2::3]), default=0)
+    if columns > n_values:
+        raise ValueError(f"Properties tells of {columns} columns, but the first atom has {n_values} values")
+    return info

@@ -137,6 +137,9 @@ class _Lines:
             return self._stream.readline(MAX_LINE) or None
         except STREAM_ERRORS as error:
             self.error = f"the file is cut off or damaged here: {error}"
+            if not isinstance(error, EOFError):
+                # The checksum of a stream is known at its end, after its frames were given.
+                self.error += "; frames before this may be altered, too"
             return None
 
     def next_filled(self) -> bytes | None:
