@@ -1,5 +1,6 @@
 """What the user asks for: a yaml file and the command line, sorted into choices, keys and sweeps."""
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -282,5 +283,6 @@ def _map_paths(value: Any, change: Callable[[str], str]) -> Any:
 def _beside(path: str, folder: Path) -> str:
     """The path beside the file, when it leads somewhere there and nowhere from here."""
     name, part = split_slice(path)
-    here, beside = Path(name).expanduser(), folder / name
-    return f"{beside}{part}" if not here.exists() and beside.exists() else path
+    # Other than those of Path, these raise nothing where there is no such user or the name is too long for a file.
+    here, beside = os.path.exists(os.path.expanduser(name)), folder / name
+    return f"{beside}{part}" if not here and os.path.exists(beside) else path

@@ -155,9 +155,12 @@ def identifier(atoms: ase.Atoms, name: str) -> int:
     """
     value = atoms.info.get(name, -1)
     try:
-        return int(str(value).removeprefix("random"))
+        number = int(str(value).removeprefix("random"))
     except ValueError:
-        raise UserError(f"{name} is {value!r}; expected a whole number, or random and a number.") from None
+        number = None
+    if number is None or abs(number) >= 1 << 63:
+        raise UserError(f"{name} is {value!r}; expected a whole number, or random and a number.")
+    return number
 
 
 def node_types(numbers: np.ndarray, atomic_numbers: Sequence[int]) -> Tensor:
@@ -212,7 +215,7 @@ def check_weight(value: Any, name: str) -> float:
     """
     try:
         weight = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         weight = float("nan")
     if not (np.isfinite(weight) and weight >= 0):
         raise UserError(f"{name} is {value!r}; expected a number, 0 or more.")

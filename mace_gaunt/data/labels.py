@@ -115,7 +115,7 @@ def _shaped(value: Any, quantity: str, n_atoms: int, where: str) -> np.ndarray:
     """A label as a float64 array of its one shape, finite."""
     try:
         array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UserError(f"{where} is not a number or array of numbers, but {value!r:.60}.") from None
     if not np.isfinite(array).all():
         raise UserError(f"{where} holds values that are not finite (NaN or inf).")

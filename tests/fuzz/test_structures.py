@@ -40,7 +40,7 @@ R_MAX = 3.0
 def water_text(folder: Path) -> bytes:
     """Frames with what extxyz files hold: stress, text, flags, arrays, a weight, no cell."""
     frames = [
-        make_water(0, config_type="gas phase", config_weight=2.0),
+        make_water(0, config_type="gas phase", config_weight=2.0, sid=12345, fid=7, relaxed_energy=-2.5),
         make_water(1, note='a "quoted" word', flag=True, counts=np.arange(3)),
         make_water(2, REF_stress=np.eye(3) * 0.01),
     ]

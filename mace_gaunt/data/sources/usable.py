@@ -105,7 +105,11 @@ def unusable(atoms: ase.Atoms, keys: LabelKeys) -> str | None:
         if name in atoms.info:
             numbers[name] = atoms.info[name]
     for name, values in numbers.items():
-        if not np.isfinite(values).all():
+        try:
+            finite = np.isfinite(np.asarray(values, dtype=np.float64)).all()
+        except (TypeError, ValueError, OverflowError):
+            return f"{name} is not a number, but {values!r:.60}."
+        if not finite:
             return f"{name} holds values that are not finite (NaN or inf)."
     try:
         check_numbers(atoms.numbers)
