@@ -22,7 +22,16 @@ from mace_gaunt.training.compilation import CompileChoice, check_choice, choose_
 from mace_gaunt.training.loss import WeightedLoss
 from mace_gaunt.training.memory import free_memory, is_out_of_memory, smaller_parts
 from mace_gaunt.training.metrics import ErrorMetrics, LossMetric
-from mace_gaunt.training.passes import Whole, count_whole, mean_over_processes, partial_loss, split_batch, world_size
+from mace_gaunt.training.passes import (
+    Whole,
+    count_whole,
+    mean_over_processes,
+    of_every_process,
+    own_of,
+    partial_loss,
+    split_batch,
+    world_size,
+)
 from mace_gaunt.training.random_state import random_state, restore_random_state
 from mace_gaunt.training.schedulers import (
     Schedule,
@@ -361,7 +370,7 @@ class PotentialModule(lightning.LightningModule):
         checkpoint["random_state"] = random_state()
         checkpoint["schedule"] = None if self._schedule is None else schedule_state(self._schedule)
         checkpoint["stage_two"] = {"started": self.stage_two_started, "called": self.stage_two_called}
-        checkpoint["train_loss"] = (float(self._train_loss), int(self._train_frames))
+        checkpoint["train_loss"] = (of_every_process(float(self._train_loss)), int(self._train_frames))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continue a training: random state, schedule, stage and running loss."""
@@ -371,7 +380,8 @@ class PotentialModule(lightning.LightningModule):
             raise UserError("the checkpoint has averaged weights: resume with the ema callback it was written with")
         restore_random_state(checkpoint["random_state"])
         self._saved_schedule = checkpoint["schedule"]
-        self._train_loss, self._train_frames = checkpoint["train_loss"]
+        losses, self._train_frames = checkpoint["train_loss"]
+        self._train_loss = own_of(losses)
         if checkpoint["stage_two"]["started"] and self.stage_two is None:
             raise UserError("the checkpoint is from a second stage: resume with the same stage_two")
         self.stage_two_started = checkpoint["stage_two"]["started"]

@@ -81,6 +81,22 @@ def partial_loss(loss: WeightedLoss, sums: Mapping[str, tuple[Tensor, Tensor]], 
     return loss.combine({name: total / counts[i].to(total.dtype) for i, (name, (total, _)) in enumerate(sums.items())})
 
 
+def of_every_process(value: float) -> list[float]:
+    """The number of each process, by rank; every process has to call it."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
+
+
+def own_of(values: list[float]) -> float:
+    """What this process gave to `of_every_process`; their mean where there were more processes, or fewer."""
+    if len(values) != world_size():
+        return sum(values) / len(values)
+    return values[torch.distributed.get_rank() if world_size() > 1 else 0]
+
+
 def mean_over_processes(value: Tensor) -> Tensor:
     """The mean of a number, shape []; every process has to call it."""
     if world_size() == 1:
