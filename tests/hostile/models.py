@@ -126,7 +126,7 @@ ROWS = [
     Row("model", USE, "cut off, altered or exchanged",
         weights("altered_weights", lambda content: content[:-4] + b"\1\2\3\4")),
     Row("model", USE, "cut off, altered or exchanged", weights("empty_weights", lambda content: b"")),
-    Row("model", USE, "is damaged: ", old_schema),
+    Row("model", USE, "was altered since it was saved", old_schema),
     Row("model", USE.replace("model=model", "model={model} head=pbe"), "the model has one head"),
     Row("model", USE.replace("model=model", "model={model} kernel=gird"), "Did you mean 'grid'"),
     Row("model", USE.replace("model=model", "model={model} dtype=float16"), "dtype is 'float32' or 'float64'"),
