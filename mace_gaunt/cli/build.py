@@ -20,7 +20,7 @@ from mace_gaunt.simulation.loading import DTYPES, choose_device
 from mace_gaunt.training.checkpoint_io import WholeCheckpoints
 from mace_gaunt.training.compilation import check_choice, check_compiler
 from mace_gaunt.training.module import PotentialModule
-from mace_gaunt.training.stopping import StopTraining
+from mace_gaunt.training.stopping import LIMITS, StopTraining
 
 # Groups that no training can do without, and what can be chosen.
 NEEDED = {
@@ -179,6 +179,21 @@ def build_stop(config: DictConfig) -> StopTraining:
     limit = config.time_limit
     seconds = None if limit is None else read_seconds(limit, "time_limit")
     return StopTraining(config.stop_after_epochs, config.stop_after_steps, seconds)
+
+
+def refuse_limits(config: DictConfig, why: str) -> None:
+    """Refuse keys that end a training before it has a result.
+
+    Args:
+        config: The checked configuration.
+        why: What they would do here.
+
+    Raises:
+        UserError: At the first one.
+    """
+    for key in LIMITS:
+        if config[key] is not None:
+            raise UserError(f"{key} would {why}: leave it out.")
 
 
 def build_loggers(config: DictConfig, folder: RunFolder) -> list[Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from mace_gaunt.cli.arguments import Arguments
+from mace_gaunt.cli.build import refuse_limits
 from mace_gaunt.cli.compose import Composed, complete_plain, complete_text, compose
 from mace_gaunt.cli.multirun import one_job
 from mace_gaunt.cli.request import Request, leaves, load_yaml, read_request, set_nested
@@ -116,6 +117,7 @@ def make_job(request: Request, chosen: list[str], folder: Path, budget: Budget) 
     composed = compose(job)
     if composed.config.task != "potential":
         raise UserError(f"compare is for potentials, not for task={composed.config.task}.")
+    refuse_limits(composed.config, "end members before they have a result")
     if budget.seconds is not None and composed.config.compile == "auto":
         # `auto` asks how long the run will take, which here is known.
         composed.config.compile = "on" if budget.seconds >= LONG_TRAINING and not missing_compiler() else "off"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mace_gaunt import __version__
 from mace_gaunt.cli.choices import PACKAGE
 from mace_gaunt.cli.run_folder import RunFolder, write_json
+from mace_gaunt.files import write_whole
 
 if TYPE_CHECKING:
     from mace_gaunt.cli.compose import Composed
@@ -49,7 +50,7 @@ def begin_record(
     config = composed.config.copy()
     config.run, config.resume, config.overwrite = None, "never", False
     text = complete_text(config, composed.request.known, f"{header}\nchosen: {chosen or composed.request.file}")
-    (folder.path / "config.yaml").write_text(text)
+    write_whole(folder.path / "config.yaml", text)
     start = {"started": now(), "command": ["mace-gaunt", *sys.argv[1:]], "directory": str(Path.cwd())}
     before = read_record(folder.path)
     if folder.checkpoint and before:

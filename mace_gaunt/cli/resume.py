@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from mace_gaunt.cli.aliases import Known
 from mace_gaunt.cli.compose import FILLED, complete_plain
+from mace_gaunt.cli.record import read_record
 from mace_gaunt.cli.request import leaves, load_yaml
 from mace_gaunt.cli.run_folder import RunFolder
 from mace_gaunt.errors import UserError
@@ -29,21 +30,29 @@ IGNORED = ("run", "resume", "overwrite", "complete")
 RELATIVE_TOLERANCE = 1e-9
 
 
-def check_resumable(config: DictConfig, folder: RunFolder, known: Known) -> None:
+def check_resumable(config: DictConfig, folder: RunFolder, known: Known, file_hashes: Mapping[str, str]) -> None:
     """Compare a configuration with that of the run it continues; print what changed.
 
     Args:
         config: The completed configuration.
         folder: The run folder; nothing is compared unless it continues a checkpoint.
         known: What the verb has at its top level.
+        file_hashes: File -> SHA-256 of the data.
 
     Raises:
-        UserError: If the checkpoint cannot belong to this configuration; or if what is learned from here on would be
-            another thing, and resume is not "force".
+        UserError: If the checkpoint cannot belong to this configuration; or if a file of the data has changed, or what
+            is learned from here on would be another thing, and resume is not "force".
     """
     if folder.checkpoint is None:
         return
     check_checkpoint(folder.checkpoint)
+    for name in changed_files(read_record(folder.path).get("data_sha256", {}), file_hashes):
+        if config.resume != "force":
+            raise UserError(
+                f"{folder.path} would not be continued as it began: {name} is another file now (its SHA-256 is in "
+                "run.json). Put the old one back; resume=force goes on all the same."
+            )
+        print(f"changed on resume: {name} is another file (forced)")
     file = folder.path / "config.yaml"
     if not file.is_file():
         return
@@ -70,6 +79,24 @@ def check_resumable(config: DictConfig, folder: RunFolder, known: Known) -> None
         )
     for key, (old, new) in changed.items():
         print(f"changed on resume: {key} was {old}, is {new}{' (forced)' if key in harmful else ''}")
+
+
+def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Names of files that were read then and are read now, with other content; folders may have moved.
+
+    Args:
+        before: File -> SHA-256.
+        now: The same.
+    """
+
+    def by_name(hashes: Mapping[str, str]) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for path, sha256 in hashes.items():
+            found.setdefault(Path(path).name, set()).add(sha256)
+        return found
+
+    old, new = by_name(before), by_name(now)
+    return sorted(name for name in old.keys() & new.keys() if old[name].isdisjoint(new[name]))
 
 
 def check_checkpoint(path: Path) -> None:

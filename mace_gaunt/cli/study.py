@@ -11,6 +11,7 @@ from typing import Any
 import lightning
 
 from mace_gaunt.cli.aliases import expand
+from mace_gaunt.cli.build import refuse_limits
 from mace_gaunt.cli.choices import check_choice
 from mace_gaunt.cli.compose import Composed, compose
 from mace_gaunt.cli.main import report_error
@@ -21,7 +22,6 @@ from mace_gaunt.cli.train import default_stem, train
 from mace_gaunt.errors import UserError, nearest
 from mace_gaunt.evaluation.metrics import COLUMNS
 from mace_gaunt.files import write_csv
-from mace_gaunt.training.stopping import LIMITS
 
 STUDY, SUMMARY = "study.log", "sweep.csv"
 # Trials that are trained to their end before any is stopped early.
@@ -71,9 +71,7 @@ def run_study(request: Request, space: Sequence[Parameter], settings: dict[str, 
     folder = name_folder(first.config.run, default_stem(first))
     anew = first.config.resume == "never"
     check_free(folder, first.config.overwrite or not anew, "never")
-    limit = next((key for key in LIMITS if first.config[key] is not None), None)
-    if limit is not None:
-        raise UserError(f"{limit} would end trials before they have a result: leave it out, or lower max_epochs.")
+    refuse_limits(first.config, "end trials before they have a result")
     train(alone(first, folder), validate_only=True)
     folder.mkdir(parents=True, exist_ok=True)
     if anew:

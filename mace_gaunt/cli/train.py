@@ -145,7 +145,7 @@ def train(composed: "Composed", validate_only: bool = False, callbacks: "Sequenc
     if start is not None:
         start.fill(module.model)
     freeze(module.model, config.freeze)
-    check_resumable(config, folder, composed.request.known)
+    check_resumable(config, folder, composed.request.known, data.file_hashes)
     trainer = build_trainer(config, folder, [*callbacks, stop])
     choices = choose_kernels(config, data, module, folder, trainer)
     if rank() > 0:

@@ -32,7 +32,7 @@ class WholeCheckpoints(TorchCheckpointIO):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, stream.getvalue(), check=read)
         except OSError as error:
-            kept = "; the checkpoint before it is still there" if path.is_file() else ""
+            kept = "; the checkpoint before it is still there: mend this, then resume=auto" if path.is_file() else ""
             raise UserError(f"cannot write {path}: {error.strerror or error}{kept}") from error
 
 

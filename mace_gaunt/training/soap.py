@@ -18,8 +18,8 @@ class SOAP(Optimizer):
     counts as one whose gradient is zero; without any gradient there is no step.
 
     A potential has dozens of small matrices of a few shapes. Those of a shape are updated together here, in a handful
-    of batched operations; one after the other, as in `pytorch_optimizer.SOAP` whose steps these are, they cost several
-    times as much (docs/results.md).
+    of batched operations; one after the other, as in `pytorch_optimizer.SOAP` whose steps these are, they cost twice
+    as much (docs/results.md).
 
     Source: Vyas et al., arXiv:2409.11321, algorithm 3.
 

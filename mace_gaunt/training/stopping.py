@@ -3,7 +3,6 @@
 import signal
 import time
 from collections.abc import Callable
-from typing import Any
 
 import lightning
 from lightning.pytorch import callbacks
@@ -13,8 +12,6 @@ from mace_gaunt.signals import ENDING, StopSignals
 from mace_gaunt.training.callbacks import LastCheckpoint
 
 SIGNALS = (*ENDING, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
-
-
 LIMITS = ("stop_after_epochs", "stop_after_steps", "time_limit")
 """Keys of the configuration that end a start."""
 
@@ -70,12 +67,29 @@ class StopTraining(callbacks.Callback):
         self._has_stepped = False
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Take signals from here on, from Lightning too, and count."""
+        """Take signals from here on, from Lightning too, and count.
+
+        Raises:
+            UserError: If nothing writes the checkpoint that the training would go on from.
+        """
+        if not any(isinstance(one, LastCheckpoint) for one in trainer.checkpoint_callbacks):
+            if (self.epochs, self.steps, self.seconds) != (None, None, None):
+                raise UserError(
+                    "a training that is to stop and go on needs its last checkpoint: leave callbacks.last in"
+                )
+            # Without one, signals end the training as they end any process.
+            return
         self._first_epoch, self._first_step = trainer.current_epoch, trainer.global_step
         self.signals.__enter__()
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Leave signals alone."""
+        self.signals.__exit__(None, None, None)
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Leave signals alone; `teardown` is not called then."""
         self.signals.__exit__(None, None, None)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -106,18 +120,11 @@ class StopTraining(callbacks.Callback):
         if not trainer.strategy.reduce_boolean_decision(reason is not None, all=False):
             return
         if save:
-            trainer.save_checkpoint(last_checkpoint(trainer).path, weights_only=False)
+            last = next(one for one in trainer.checkpoint_callbacks if isinstance(one, LastCheckpoint))
+            trainer.save_checkpoint(last.path, weights_only=False)
         raise TrainingStopped(reason or "stopped with another process", self.signals)
 
     def _noted(self) -> None:
         if not self._has_stepped:
             raise TrainingStopped(f"stopped by {self.signals.name} before its first step", self.signals)
         print(f"{self.signals.name}: ends after this step; once more ends it at once", flush=True)
-
-
-def last_checkpoint(trainer: lightning.Trainer) -> LastCheckpoint:
-    """The callback that writes the checkpoint a training continues from."""
-    found: Any = next((one for one in trainer.checkpoint_callbacks if isinstance(one, LastCheckpoint)), None)
-    if found is None:
-        raise UserError("callbacks.last is needed to stop a training: it names the checkpoint")
-    return found

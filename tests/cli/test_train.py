@@ -13,6 +13,7 @@ from mace_gaunt.cli.arguments import parse_arguments
 from mace_gaunt.cli.main import main
 from mace_gaunt.cli.multirun import Job
 from mace_gaunt.cli.request import read_request
+from mace_gaunt.cli.resume import changed_files
 from mace_gaunt.model.checkpoint import WEIGHTS, load_model
 from mace_gaunt.simulation.calculator import MaceGauntCalculator
 
@@ -157,6 +158,26 @@ def test_other_settings_are_refused_on_resume_unless_forced(data_file, command, 
     status, out, err = command("train", "run=a", "resume=force", "max_epochs=3", "logger=csv")
     assert status == 0, err
     assert "changed on resume: trainer.max_epochs was 2, is 3 (forced)" in out
+
+
+def test_another_file_of_the_same_name_is_told_on_resume(frames, command, tmp_path):
+    ase.io.write(tmp_path / "train.xyz", frames)
+    words = ["debug=fast", "train_file=train.xyz", "data.valid_size=2", "scheduler=constant", "run=a"]
+    assert command("train", *words)[0] == 0
+    text = (tmp_path / "train.xyz").read_text()
+    (tmp_path / "train.xyz").write_text(text.replace("Properties=", "note=1 Properties=", 1))
+    status, _, err = command("train", "run=a", "resume=auto", "max_epochs=3")
+    assert status == 2 and "train.xyz is another file now" in err and "resume=force" in err
+    status, out, err = command("train", "run=a", "resume=force", "max_epochs=3")
+    assert status == 0, err
+    assert "changed on resume: train.xyz is another file (forced)" in out
+
+
+def test_files_are_compared_by_name():
+    before = {"a/train.xyz": "1", "a/data.0000.lmdb": "2", "b/data.0000.lmdb": "3", "gone.xyz": "4"}
+    now = {"moved/train.xyz": "1", "b/data.0000.lmdb": "3", "new.xyz": "5"}
+    assert changed_files(before, now) == []
+    assert changed_files(before, now | {"moved/train.xyz": "6"}) == ["train.xyz"]
 
 
 def test_a_sweep_trains_every_combination(data_file, command, tmp_path):

@@ -98,6 +98,8 @@ ROWS = [
     Row("command", "convert mace=x", "out is missing"),
     Row("command", f"{COMPARE} budget=1min epochs=3", "exclude each other"),
     Row("command", f"{COMPARE} budget=soon", "write it as 30min, 600s or 2h"),
+    Row("command", f"{COMPARE} time_limit=1min", "time_limit would end members before they have a result"),
+    Row("command", f"{SWEEP} stop_after_steps=3", "stop_after_steps would end trials before they have a result"),
     Row("command", f"{COMPARE} parallel=0", "parallel is a number of trainings"),
     Row("command", COMPARE.replace("seed=0,1", "seed=0,0"), "two members are called"),
     Row("command", f"{COMPARE} speed=fast", "speed=fast is not possible. Known: auto"),

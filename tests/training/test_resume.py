@@ -274,6 +274,27 @@ def test_a_signal_ends_the_compiler(train: Callable, monkeypatch: pytest.MonkeyP
     assert train(4, callbacks=(StopTraining(),)).stopped == "stopped by SIGTERM before its first step"
 
 
+def test_an_error_leaves_no_handler(train: Callable) -> None:
+    class Fails(lightning.Callback):
+        def on_train_batch_end(self, *args: Any) -> None:
+            assert signal.getsignal(signal.SIGTERM) not in handlers
+            raise ValueError("broken")
+
+    handlers = [signal.getsignal(one) for one in SIGNALS]
+    with pytest.raises(ValueError, match="broken"):
+        train(4, callbacks=(StopTraining(), Fails()))
+    assert [signal.getsignal(one) for one in SIGNALS] == handlers
+
+
+def test_a_limit_needs_a_checkpoint_to_go_on_from() -> None:
+    trainer = SimpleNamespace(checkpoint_callbacks=[], current_epoch=0, global_step=0)
+    with pytest.raises(UserError, match=r"leave callbacks\.last in"):
+        StopTraining(steps=3).on_train_start(trainer, None)
+    before = signal.getsignal(signal.SIGTERM)
+    StopTraining().on_train_start(trainer, None)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_a_time_limit(train: Callable) -> None:
     # Asked when it is made, and before every epoch and after every step but the last of an epoch from then on.
     run = train(4, callbacks=(StopTraining(seconds=5.0, clock=functools.partial(next, itertools.count())),))
