@@ -120,6 +120,9 @@ def is_mistake(error: BaseException) -> str | None:
 
 def _fault_of_machine(error: BaseException) -> str | None:
     """What to say of a disk that is full, rights that are not there and the like, wherever they showed."""
+    if isinstance(error, RuntimeError) and str(error) == "Could not determine home directory.":
+        # pathlib's, of any of the many paths a command may be given.
+        return "a path begins with ~ or ~NAME, whose folder this machine does not know: write the path in full."
     if not isinstance(error, OSError) or error.errno not in MACHINE:
         return None
     where = f"{error.filename}: " if error.filename else ""

@@ -240,7 +240,8 @@ def choose_kernels(
 ) -> dict[str, "Choice"]:
     """Set the kernels: those given, those of the run that is continued, else the fastest on this device.
 
-    Nothing is measured where the model will be compiled: eager times say little about it.
+    Nothing is measured where the model will be compiled: eager times say little about it. Nor for deterministic=true,
+    since times differ from run to run: whether to compile follows from the number of steps then.
 
     Args:
         config: The completed configuration.
@@ -255,7 +256,7 @@ def choose_kernels(
     from mace_gaunt.cli.record import read_record
     from mace_gaunt.data.stored_set import atoms_of, edges_of
     from mace_gaunt.model.kernels import restore_kernels, select_kernels, use_kernels, use_kernels_for_compiling
-    from mace_gaunt.training.compilation import check_choice, reason_not_to_compile
+    from mace_gaunt.training.compilation import reason_not_to_compile
 
     device = trainer.strategy.root_device
     module.model.to(device)
@@ -264,9 +265,12 @@ def choose_kernels(
         # Another kernel would round differently, and the continuation would not be the same run.
         restore_kernels(module.model, before, device.type)
         return {}
-    batches, choice = len(data.train_dataloader()), check_choice(config.compile)
+    batches = len(data.train_dataloader())
     steps = trainer.max_steps if trainer.max_steps > 0 else batches * max(trainer.max_epochs or 0, 0)
-    if choice == "on" or (choice == "auto" and reason_not_to_compile(steps) is None):
+    worth_it = reason_not_to_compile(steps) is None
+    if config.deterministic and module.compile_choice == "auto":
+        module.compile_choice = "on" if worth_it else "off"
+    if config.deterministic or module.compile_choice == "on" or (module.compile_choice == "auto" and worth_it):
         use_kernels_for_compiling(module.model, device.type)
         return {}
     frames = data.train_frames

@@ -366,14 +366,15 @@ class PotentialModule(lightning.LightningModule):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the random state, the schedule, the stage and the running loss, as plain numbers, lists and tensors."""
+        """Add random state, schedule, stage, running loss, what `auto` chose: plain numbers, lists and tensors."""
         checkpoint["random_state"] = random_state()
         checkpoint["schedule"] = None if self._schedule is None else schedule_state(self._schedule)
         checkpoint["stage_two"] = {"started": self.stage_two_started, "called": self.stage_two_called}
         checkpoint["train_loss"] = (of_every_process(float(self._train_loss)), int(self._train_frames))
+        checkpoint["compiled"] = self._gradient is not None if self._gradient_chosen else None
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue a training: random state, schedule, stage and running loss."""
+        """Continue a training: random state, schedule, stage, running loss, and compiled or not as before."""
         if self.trainer.state.fn != TrainerFn.FITTING:
             return
         if EMA_KEY in checkpoint and not any(isinstance(callback, EMA) for callback in self._callbacks):
@@ -386,5 +387,8 @@ class PotentialModule(lightning.LightningModule):
             raise UserError("the checkpoint is from a second stage: resume with the same stage_two")
         self.stage_two_started = checkpoint["stage_two"]["started"]
         self.stage_two_called = checkpoint["stage_two"]["called"]
+        if self.compile_choice == "auto" and (compiled := checkpoint.get("compiled")) is not None:
+            # Fewer steps are left now, and might not be worth compiling; but they are to round as the first ones did.
+            self.compile_choice = "on" if compiled else "off"
         if self.stage_two_started and self.stage_two is not None:
             self.stage_two.apply(self.loss)

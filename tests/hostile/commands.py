@@ -16,6 +16,8 @@ def repeated_key(place: Place) -> None:
 
 ROWS = [
     Row("configuration", MINE, "no configuration file 'mine.yaml'"),
+    Row("configuration", f"train train_file={{data}} run=~nobody_here/a {TINY}", "write the path in full"),
+    Row("configuration", "md model=~nobody_here/a structure={data} out=out", "write the path in full"),
     Row("configuration", MINE, "is not valid yaml", file("mine.yaml", "model: [1, 2")),
     Row("configuration", MINE, "is not valid yaml", file("mine.yaml", "model:\n\tmax_L: 1\n")),
     Row("configuration", MINE, "is not valid yaml", repeated_key),

@@ -94,6 +94,24 @@ def test_a_batch_that_proves_nothing_is_passed_over(monkeypatch: pytest.MonkeyPa
     assert chosen == [9]
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_resumed_training_is_compiled_if_it_was(
+    train: Callable, traceable: None, monkeypatch: pytest.MonkeyPatch, compiled: bool
+) -> None:
+    """Of `auto`, which might choose otherwise for the fewer steps that are left; a word of the user's stands."""
+    given: list[str] = []
+
+    def choose(choice: str, model: Any, *arguments: Any) -> Any:
+        given.append(choice)
+        return functools.partial(edge_gradient, model) if compiled else None
+
+    monkeypatch.setattr(training_module, "choose_gradient", choose)
+    checkpoint = train(2, compile="auto").folder / "checkpoints/last.ckpt"
+    for number, asked in enumerate(("auto", "on", "off")):
+        train(3, folder=str(number), compile=asked, ckpt_path=checkpoint)
+    assert given == ["auto", "on" if compiled else "off", "on", "off"]
+
+
 @pytest.fixture
 def problem() -> tuple[Any, ...]:
     """A model, its loss and a labelled batch."""
