@@ -1,11 +1,10 @@
 """Every `mace-gaunt` command in the fenced blocks of the documentation is understood as it stands there."""
 
 import re
-import shlex
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from docs_commands import COMMANDS
 
 from mace_gaunt.cli import benchmark, data, multirun, sweep
 from mace_gaunt.cli.arguments import parse_arguments
@@ -13,44 +12,10 @@ from mace_gaunt.cli.compose import compose
 from mace_gaunt.cli.main import VERBS, main
 from mace_gaunt.cli.request import read_request
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "data" / "README.md", *sorted(ROOT.glob("docs/*.md"))]
-BLOCK = re.compile(r"^```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
-SHELLS = ("", "bash", "sh", "shell", "console")
 # Commands that cannot even be composed here -> why. Placeholders of files need no entry: no file is looked for.
 EXCUSED: dict[str, str] = {}
 
 
-@dataclass(frozen=True)
-class Command:
-    """A command of a page, and the configuration files that the page shows."""
-
-    page: Path
-    text: str
-    files: tuple[tuple[str, str], ...]
-
-    @property
-    def words(self) -> list[str]:
-        """What follows `mace-gaunt`, also behind `mpirun` or variables, without a comment."""
-        words = shlex.split(self.text, comments=True)
-        return words[words.index("mace-gaunt") + 1 :]
-
-
-def commands_of(page: Path) -> list[Command]:
-    text, found, files = page.read_text(encoding="utf-8"), [], {}
-    for block in BLOCK.finditer(text):
-        if block["language"] in ("yaml", "yml"):
-            named = re.findall(r"`([\w./-]+\.ya?ml)`", text[: block.start()])
-            if named:
-                files[named[-1]] = block["text"]
-        if block["language"] in SHELLS:
-            lines = block["text"].replace("\\\n", " ").splitlines()
-            called = [line.strip() for line in lines if re.search(r"(^|\s)mace-gaunt\s", line.split(" #")[0])]
-            found += [line for line in called if not line.startswith("#")]
-    return [Command(page, line, tuple(files.items())) for line in found]
-
-
-COMMANDS = [command for page in PAGES for command in commands_of(page)]
 CHECKED = [command for command in COMMANDS if command.text not in EXCUSED]
 
 
