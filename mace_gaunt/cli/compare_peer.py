@@ -20,8 +20,7 @@ from mace_gaunt.comparison.members import SEED, Member
 from mace_gaunt.comparison.peer import FINAL_RATE, JOB
 from mace_gaunt.data.atomic_data import AtomicData
 from mace_gaunt.errors import UserError
-
-ADAM = ("torch.optim.Adam", "torch.optim.AdamW")
+from mace_gaunt.training.groups import ADAM
 
 
 def launch_peer(comparison: Comparison, member: Member, cores: Cores) -> Training:

@@ -19,6 +19,7 @@ from mace_gaunt.model.gradients import predict, reference_energy
 from mace_gaunt.training.bad_steps import BadSteps, diagnose
 from mace_gaunt.training.callbacks import EMA, EMA_KEY
 from mace_gaunt.training.compilation import CompileChoice, check_choice, choose_gradient
+from mace_gaunt.training.groups import apply_rates, parameter_groups
 from mace_gaunt.training.loss import WeightedLoss
 from mace_gaunt.training.memory import free_memory, is_out_of_memory, smaller_parts
 from mace_gaunt.training.metrics import ErrorMetrics, LossMetric
@@ -56,12 +57,6 @@ def interaction_reference(model: Any, batch: Any) -> Tensor:
     return batch.energy - reference_energy(model, batch)
 
 
-def parameter_groups(model: Any) -> list[dict[str, Any]]:
-    """Two groups for an optimizer: its own weight decay on what MACE decays, none on the rest."""
-    decay = {"params": list(model.decay_parameters())}
-    return [decay, {"params": list(model.no_decay_parameters()), "weight_decay": 0.0}]
-
-
 class PotentialModule(lightning.LightningModule):
     """Trains a potential on energies, forces and stresses.
 
@@ -77,9 +72,10 @@ class PotentialModule(lightning.LightningModule):
         compile: "off", "on" (or fail with the reason) or "auto" (when the run is long enough to earn it back).
         max_edges_per_pass: Bound on the edges that are computed at once: a batch with more is taken in parts, whose
             gradients add up to that of the batch (`mace_gaunt.training.passes`). None does not split.
+        node_lr: Learning rate of the node products' weights over that of the others (`parameter_groups`).
 
     Raises:
-        UserError: If max_edges_per_pass is below 1.
+        UserError: If max_edges_per_pass is below 1, or node_lr is not positive.
     """
 
     def __init__(
@@ -91,10 +87,14 @@ class PotentialModule(lightning.LightningModule):
         stage_two: StageTwo | None = None,
         compile: CompileChoice = "off",
         max_edges_per_pass: int | None = None,
+        node_lr: float = 1.0,
     ) -> None:
         super().__init__()
         if max_edges_per_pass is not None and max_edges_per_pass < 1:
             raise UserError(f"max_edges_per_pass is at least 1, not {max_edges_per_pass}.")
+        if not (isinstance(node_lr, int | float) and 0.0 < node_lr < math.inf):
+            raise UserError(f"node_lr is a positive number, not {node_lr}.")
+        self.node_lr = node_lr
         self.model, self.loss = model, loss
         self.valid_errors, self.valid_loss = ErrorMetrics(), LossMetric()
         self.make_optimizer, self.make_schedule = optimizer, scheduler
@@ -116,8 +116,10 @@ class PotentialModule(lightning.LightningModule):
     # Optimizer, schedule, second stage
 
     def configure_optimizers(self) -> Optimizer:
-        """The optimizer over the two parameter groups."""
-        return self.make_optimizer(parameter_groups(self.model))
+        """The optimizer over the parameter groups, each with its rate."""
+        optimizer = self.make_optimizer(parameter_groups(self.model, self.node_lr))
+        apply_rates(optimizer)
+        return optimizer
 
     def _the_optimizer(self) -> Optimizer:
         optimizer = self.optimizers(use_pl_optimizer=False)

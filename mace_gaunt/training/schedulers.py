@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from mace_gaunt.errors import UserError
+from mace_gaunt.training.groups import RATE
 
 Schedule = LambdaLR | ReduceLROnPlateau
 
@@ -132,13 +133,14 @@ def restart_schedule(optimizer: Optimizer, schedule: Schedule | None, lr: float 
     Args:
         optimizer: The optimizer.
         schedule: Its schedule, if it has one.
-        lr: The new rate; None keeps the rate.
+        lr: The new rate, times what a group has as its factor; None keeps the rate.
     """
     for index, group in enumerate(optimizer.param_groups):
         if lr is None:
             continue
+        rate = lr * group.get(RATE, 1.0)
         if isinstance(schedule, LambdaLR):
-            schedule.base_lrs[index] *= lr / group["lr"] if group["lr"] > 0 else 1.0
-        group["lr"] = lr
+            schedule.base_lrs[index] *= rate / group["lr"] if group["lr"] > 0 else 1.0
+        group["lr"] = rate
     if isinstance(schedule, ReduceLROnPlateau):
         schedule.best, schedule.num_bad_epochs, schedule.cooldown_counter = math.inf, 0, 0

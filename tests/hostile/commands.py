@@ -44,6 +44,8 @@ ROWS = [
     Row("configuration", "train r_max=-1 train_file={data} --validate-only", "r_max is a positive length"),
     Row("configuration", "train r_max=nan train_file={data} --validate-only", "r_max is a positive length"),
     Row("configuration", "train batch_size=0 train_file={data} --validate-only", "batch_size is at least 1"),
+    Row("configuration", "train node_lr=0 train_file={data} --validate-only", "node_lr is a positive number, not 0"),
+    Row("configuration", "train node_lr=fast train_file={data} --validate-only", "node_lr is a positive number"),
     Row("configuration", "train max_epochs=0 train_file={data} --validate-only", "max_epochs is at least 1"),
     Row("configuration",
         "train model.num_channels=0 train_file={data} --validate-only", "num_channels must be at least 1"),

@@ -12,8 +12,9 @@ import torch
 from mace_gaunt.errors import UserError
 from mace_gaunt.training import compilation, schedulers
 from mace_gaunt.training.callbacks import EarlyStopping
+from mace_gaunt.training.groups import parameter_groups
 from mace_gaunt.training.loss import WeightedLoss
-from mace_gaunt.training.module import PotentialModule, parameter_groups
+from mace_gaunt.training.module import PotentialModule
 from mace_gaunt.training.stage_two import StageTwo
 
 

@@ -8,6 +8,7 @@ import torch
 
 from mace_gaunt.errors import UserError
 from mace_gaunt.training import schedulers
+from mace_gaunt.training.groups import RATE, apply_rates
 from mace_gaunt.training.stage_two import StageTwo
 
 LR = 0.01
@@ -75,6 +76,22 @@ def test_restart_lets_a_schedule_go_on_from_the_new_rate(optimizer: torch.optim.
     assert before[-1] > at_switch
     expected = [factor * LR * 0.5 * (1 + math.cos(math.pi * step / 39)) for step in range(30, 40)]
     assert after == pytest.approx(expected, abs=1e-15)
+
+
+def test_restart_keeps_the_factor_of_a_group() -> None:
+    weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    optimizer = torch.optim.Adam([{"params": weights[:1]}, {"params": weights[1:], RATE: 10.0}], lr=LR)
+    apply_rates(optimizer)
+    schedule = schedulers.cosine(optimizer, **PLAN, warmup_epochs=0, final_ratio=0.0)
+    found = [[group["lr"] for group in optimizer.param_groups]]
+    rates(optimizer, schedule, 30)
+    schedulers.restart_schedule(optimizer, schedule, 1e-3)
+    found.append([group["lr"] for group in optimizer.param_groups])
+    rates(optimizer, schedule, 5)
+    found.append([group["lr"] for group in optimizer.param_groups])
+    assert found[0] == [LR, 10 * LR] and found[1] == [1e-3, 1e-2]
+    assert all(one == pytest.approx(base * 10) for base, one in found)
+    assert found[2][0] < 1e-3
 
 
 def test_restart_makes_a_plateau_forget(optimizer: torch.optim.Optimizer) -> None:

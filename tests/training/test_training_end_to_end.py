@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,9 +25,10 @@ from mace_gaunt.tensor_products.gaunt import GauntEdgeProduct, GauntNodeProduct
 from mace_gaunt.training import schedulers
 from mace_gaunt.training.callbacks import EMA, BestCheckpoint, LastCheckpoint, MetricsCSV
 from mace_gaunt.training.export import best_model
+from mace_gaunt.training.groups import parameter_groups
 from mace_gaunt.training.loss import WeightedLoss
 from mace_gaunt.training.metrics import ErrorMetrics
-from mace_gaunt.training.module import PotentialModule, interaction_reference, parameter_groups
+from mace_gaunt.training.module import PotentialModule, interaction_reference
 from mace_gaunt.training.progress import ProgressReport
 from mace_gaunt.training.soap import SOAP
 from mace_gaunt.training.stage_two import StageTwo
@@ -175,8 +177,10 @@ def test_groups_cover_all_parameters_once(data: Callable[[], AtomsDataModule]) -
     datamodule.setup("fit")
     model = make_model(datamodule.statistics)
     groups = [[id(parameter) for parameter in group["params"]] for group in parameter_groups(model)]
-    assert sorted(groups[0] + groups[1]) == sorted(id(parameter) for parameter in model.parameters())
+    assert sorted(itertools.chain(*groups)) == sorted(id(parameter) for parameter in model.parameters())
     assert all(groups)
+    products = [product.node_product for product in model.products]
+    assert groups[2] == [id(product.weight) for product in products]
 
 
 def test_stress_of_crystals_beside_molecules() -> None:

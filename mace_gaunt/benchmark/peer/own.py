@@ -24,8 +24,9 @@ from mace_gaunt.model.mace import MACE
 from mace_gaunt.simulation.calculator import MaceGauntCalculator
 from mace_gaunt.tensor_products.selection import products_of
 from mace_gaunt.training.compilation import choose_gradient
+from mace_gaunt.training.groups import parameter_groups
 from mace_gaunt.training.loss import WeightedLoss
-from mace_gaunt.training.module import interaction_reference, parameter_groups
+from mace_gaunt.training.module import interaction_reference
 
 MODEL_SETTINGS = (
     *("r_max", "num_bessel", "num_polynomial_cutoff", "max_ell", "max_L", "num_channels", "correlation"),
