@@ -19,7 +19,6 @@ from mace_gaunt.errors import UserError, nearest
 from mace_gaunt.simulation.loading import DTYPES, choose_device
 from mace_gaunt.training.checkpoint_io import WholeCheckpoints
 from mace_gaunt.training.compilation import check_choice, check_compiler
-from mace_gaunt.training.groups import default_node_lr
 from mace_gaunt.training.module import PotentialModule
 from mace_gaunt.training.stopping import LIMITS, StopTraining
 
@@ -124,7 +123,7 @@ def build_module(config: DictConfig) -> PotentialModule:
         stage_two=build(config.stage_two, "stage_two"),
         compile=config.compile,
         max_edges_per_pass=config.max_edges_per_pass,
-        node_lr=default_node_lr(config.optimizer["_target_"]) if config.node_lr is None else config.node_lr,
+        node_lr=1.0 if config.node_lr is None else config.node_lr,
     )
 
 

@@ -14,9 +14,10 @@ from mace_gaunt.cli.request import leaves, load_yaml
 from mace_gaunt.cli.run_folder import RunFolder
 from mace_gaunt.errors import UserError
 from mace_gaunt.training.checkpoint_io import read
+from mace_gaunt.training.groups import default_node_lr
 
 # The weights and moments in the checkpoint belong to these.
-FIXED = ("model.", "dtype", "optimizer._target_")
+FIXED = ("model.", "dtype", "optimizer._target_", "node_lr")
 # What is learned does not depend on these, beyond the rounding of another device or kernel.
 HARMLESS = (
     *("logger", "device", "compile", "stop_after_", "time_limit", "max_edges_per_pass"),
@@ -26,8 +27,24 @@ HARMLESS = (
 )
 NOT_ON_TOTAL = ("constant", "exponential", "plateau")
 """Schedules that do not ask how many epochs there will be."""
+UNKNOWN_THEN = {"node_lr": 1.0}
+"""Keys that the configurations of earlier versions lack -> what they did."""
 IGNORED = ("run", "resume", "overwrite", "complete")
 RELATIVE_TOLERANCE = 1e-9
+
+
+def settle_node_lr(config: DictConfig, folder: RunFolder) -> None:
+    """Write the rate of node products where the configuration leaves it open, so that the run's record has it.
+
+    Args:
+        config: The checked configuration; changed in place.
+        folder: The run folder. A run in it that an earlier version began knew no such key, and had one rate for all.
+    """
+    if config.node_lr is not None:
+        return
+    file = folder.path / "config.yaml"
+    begun_before = folder.checkpoint is not None and file.is_file() and "node_lr" not in load_yaml(file)
+    config.node_lr = UNKNOWN_THEN["node_lr"] if begun_before else default_node_lr(config.optimizer["_target_"])
 
 
 def check_resumable(config: DictConfig, folder: RunFolder, known: Known, file_hashes: Mapping[str, str]) -> None:
@@ -56,7 +73,7 @@ def check_resumable(config: DictConfig, folder: RunFolder, known: Known, file_ha
     file = folder.path / "config.yaml"
     if not file.is_file():
         return
-    before = dict(leaves(load_yaml(file)))
+    before = {**UNKNOWN_THEN, **dict(leaves(load_yaml(file)))}
     now = dict(leaves(complete_plain(config, known)))
     changed = {
         key: (before.get(key), now.get(key))

@@ -117,7 +117,7 @@ def train(composed: "Composed", validate_only: bool = False, callbacks: "Sequenc
     from mace_gaunt.cli.finetune import REFIT, energies_given, find_start
     from mace_gaunt.cli.kernels import tell_kernels
     from mace_gaunt.cli.machine import use_machine_well
-    from mace_gaunt.cli.resume import check_resumable
+    from mace_gaunt.cli.resume import check_resumable, settle_node_lr
     from mace_gaunt.cli.run_folder import rank
     from mace_gaunt.cli.tetris import check_task, train_tetris
     from mace_gaunt.model.transfer import freeze
@@ -130,6 +130,7 @@ def train(composed: "Composed", validate_only: bool = False, callbacks: "Sequenc
         return train_tetris(composed, validate_only)
     folder = plan_run(composed)
     check_settings(config)
+    settle_node_lr(config, folder)
     stop = build_stop(config)
     lightning.seed_everything(config.seed, verbose=False)
     start = find_start(config, composed.request, folder.checkpoint is not None)

@@ -24,9 +24,10 @@ def parameter_groups(model: Any, node_lr: float = 1.0) -> list[dict[str, Any]]:
         node_lr: Learning rate of the weights of node products over that of all others.
 
     Returns:
-        Groups that are not empty, the decayed one first.
+        The decayed group, the rest, and where node_lr is not 1 those weights; those that are not empty.
     """
-    node = {id(part.weight) for part in model.modules() if isinstance(part, NodeProduct)}
+    products = [part for part in model.modules() if isinstance(part, NodeProduct)] if node_lr != 1.0 else []
+    node = {id(product.weight) for product in products}
     decayed, rest = list(model.decay_parameters()), list(model.no_decay_parameters())
     groups: list[dict[str, Any]] = [
         {"params": [p for p in decayed if id(p) not in node]},

@@ -173,6 +173,27 @@ def test_another_file_of_the_same_name_is_told_on_resume(frames, command, tmp_pa
     assert "changed on resume: train.xyz is another file (forced)" in out
 
 
+def test_a_run_that_knew_no_rate_of_node_products_goes_on_as_it_began(data_file, command, tmp_path):
+    words = ["debug=fast", f"train_file={data_file}", "data.valid_size=2", "run=a"]
+    assert command("train", *words, "node_lr=1", "stop_after_steps=1")[0] == 0
+    file = tmp_path / "runs" / "a" / "config.yaml"
+    config = yaml.safe_load(file.read_text())
+    assert config.pop("node_lr") == 1.0
+    file.write_text(yaml.safe_dump(config))
+    status, _, err = command("train", "run=a", "resume=auto", "stop_after_steps=null")
+    assert status == 0, err
+
+
+def test_the_rate_of_node_products_follows_the_optimizer_and_stays(data_file, command, tmp_path):
+    words = ["debug=fast", f"train_file={data_file}", "data.valid_size=2", "stop_after_steps=1"]
+    for optimizer, expected in (("adam", 10.0), ("soap", 1.0)):
+        assert command("train", *words, f"optimizer={optimizer}", f"run={optimizer}")[0] == 0
+        config = yaml.safe_load((tmp_path / "runs" / optimizer / "config.yaml").read_text())
+        assert config["node_lr"] == expected
+    status, _, err = command("train", "run=adam", "resume=force", "node_lr=3")
+    assert status == 2 and "node_lr was 10.0 and is 3 now" in err
+
+
 def test_files_are_compared_by_name():
     before = {"a/train.xyz": "1", "a/data.0000.lmdb": "2", "b/data.0000.lmdb": "3", "gone.xyz": "4"}
     now = {"moved/train.xyz": "1", "b/data.0000.lmdb": "3", "new.xyz": "5"}

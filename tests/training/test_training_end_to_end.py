@@ -176,7 +176,7 @@ def test_groups_cover_all_parameters_once(data: Callable[[], AtomsDataModule]) -
     datamodule = data()
     datamodule.setup("fit")
     model = make_model(datamodule.statistics)
-    groups = [[id(parameter) for parameter in group["params"]] for group in parameter_groups(model)]
+    groups = [[id(parameter) for parameter in group["params"]] for group in parameter_groups(model, 10.0)]
     assert sorted(itertools.chain(*groups)) == sorted(id(parameter) for parameter in model.parameters())
     assert all(groups)
     products = [product.node_product for product in model.products]
