@@ -1,30 +1,35 @@
 """Two hours of training and of molecular dynamics beside each other: memory, file handles and speed all the while.
 
     python scripts/long_runs.py model=runs/mine/model structure=molecule.xyz train="experiment=3bpa_small" \
-        out=docs/results/long_runs [minutes=120] [cores=0,1]
+        out=docs/results/long_runs [minutes=120] [cores=0,1] [turns=5]
 
 Each run has one core of `cores` and is ended by SIGTERM, as a queue would. Every ten seconds its resident memory, open
 files (/proc, so Linux) and last recorded step go to OUT/samples.csv; OUT/summary.csv has the growth of memory and files
 and the speed of the last tenth against the first, both after a tenth of the time in which caches fill and, of the
 training, compilation ends; OUT/long_runs.png shows all of it.
+
+Machines become slower and faster in two hours, too. So at the end both are started a second time, and the old and the
+fresh processes run in turns of a minute, the others held by SIGSTOP: `over_fresh` is the ratio of their median speeds.
 """
 
 import csv
 import os
 import shlex
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 Columns = dict[str, np.ndarray]
 
-PERIOD_S = 10.0
+PERIOD_S, TURN_S, POLL_S = 10.0, 60.0, 0.2
 RUNS = {"training": "metrics.csv", "molecular dynamics": "md.csv"}
 """What runs, and the table in its folder that has a column `step`."""
 
@@ -33,33 +38,110 @@ def main(words: list[str]) -> None:
     """Run both, sample them, write tables and plot.
 
     Args:
-        words: model=, structure=, train=, out=, minutes=, cores=.
+        words: model=, structure=, train=, out=, minutes=, cores=, turns=.
     """
     given = dict(word.split("=", 1) for word in words)
     out, minutes = Path(given["out"]), float(given.get("minutes", "120"))
     cores = [int(core) for core in given.get("cores", "0,1").split(",")]
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        folders = {name: Path(folder) / name.replace(" ", "_") for name in RUNS}
-        commands = {
-            "training": [
-                "train", *shlex.split(given["train"]), f"run={folders['training']}", "trainer.max_epochs=100000",
-                "trainer.check_val_every_n_epoch=1", "device=cpu", "compile=on",
-            ],
-            "molecular dynamics": [
-                "md", f"model={given['model']}", f"structure={given['structure']}", "ensemble=langevin",
-                "steps=100000000", "interval=100", "device=cpu", f"out={folders['molecular dynamics']}",
-            ],
-        }  # fmt: skip
-        started = {name: start(words, core) for (name, words), core in zip(commands.items(), cores, strict=True)}
-        samples = list(sampled(started, folders, 60.0 * minutes))
-        for name, process in started.items():
-            process.send_signal(signal.SIGTERM)
-            print(f"{name}: ended with status {process.wait()}")
-    write_rows(samples, out / "samples.csv")
-    columns = {name: columns_of(samples, name) for name in RUNS}
-    write_rows([{"run": name, **judged(part)} for name, part in columns.items()], out / "summary.csv")
-    plot(columns, out / "long_runs.png")
+        old = start_both(given, cores, Path(folder) / "old")
+        samples = list(sampled(old, 60.0 * minutes))
+        write_rows(samples, out / "samples.csv")
+        columns = {name: columns_of(samples, name) for name in RUNS}
+        plot(columns, out / "long_runs.png")
+        ratios = against_fresh(old, given, cores, Path(folder) / "fresh")
+        for name, run in old.items():
+            run.process.send_signal(signal.SIGTERM)
+            print(f"{name}: ended with status {run.process.wait()}")
+    rows = [{"run": name, **judged(part), "over_fresh": ratios[name]} for name, part in columns.items()]
+    write_rows(rows, out / "summary.csv")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A process, and the table in which it records its steps."""
+
+    process: subprocess.Popen[bytes]
+    table: Path
+
+
+def start_both(given: dict[str, str], cores: list[int], folder: Path) -> dict[str, Run]:
+    """Start a training and a simulation.
+
+    Args:
+        given: The script's keys.
+        cores: One for each.
+        folder: Where they write.
+
+    Returns:
+        Name -> process and table.
+    """
+    commands = {
+        "training": [
+            "train", *shlex.split(given["train"]), f"run={folder / 'training'}", "trainer.max_epochs=100000",
+            "trainer.check_val_every_n_epoch=1", "device=cpu", "compile=on",
+        ],
+        "molecular dynamics": [
+            "md", f"model={given['model']}", f"structure={given['structure']}", "ensemble=langevin",
+            "steps=100000000", "interval=100", "device=cpu", f"out={folder / 'molecular dynamics'}",
+        ],
+    }  # fmt: skip
+    return {
+        name: Run(start(words, core), folder / name / RUNS[name])
+        for (name, words), core in zip(commands.items(), cores, strict=True)
+    }
+
+
+def against_fresh(old: dict[str, Run], given: dict[str, str], cores: list[int], folder: Path) -> dict[str, float]:
+    """Speed of each run over that of the same command just started, the two in turns on the same core.
+
+    Args:
+        old: The runs; they are held while the fresh ones have their turn, and run again at the end.
+        given: The script's keys.
+        cores: Of both.
+        folder: Where the fresh ones write.
+
+    Returns:
+        Name -> ratio of the medians over the turns.
+    """
+    signal_all(old, signal.SIGSTOP)
+    fresh = start_both(given, cores, folder)
+    while any(np.isnan(last_step(run.table)) for run in fresh.values()):
+        time.sleep(PERIOD_S)
+    signal_all(fresh, signal.SIGSTOP)
+    speeds: dict[str, dict[str, list[float]]] = {name: {"old": [], "fresh": []} for name in old}
+    for _ in range(int(given.get("turns", "5"))):
+        for age, runs in (("old", old), ("fresh", fresh)):
+            for name, value in turn(runs).items():
+                speeds[name][age].append(value)
+    for run in fresh.values():
+        run.process.kill()
+    signal_all(old, signal.SIGCONT)
+    return {
+        name: round(statistics.median(found["old"]) / statistics.median(found["fresh"]), 3)
+        for name, found in speeds.items()
+    }
+
+
+def turn(runs: dict[str, Run]) -> dict[str, float]:
+    """Steps a second of each run in a minute in which only these are running."""
+    signal_all(runs, signal.SIGCONT)
+    seen: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in runs}
+    begin = time.monotonic()
+    while (elapsed := time.monotonic() - begin) < TURN_S:
+        for name, run in runs.items():
+            seen[name][0].append(elapsed)
+            seen[name][1].append(last_step(run.table))
+        time.sleep(POLL_S)
+    signal_all(runs, signal.SIGSTOP)
+    return {name: speed({"second": np.array(at), "step": np.array(steps)}) for name, (at, steps) in seen.items()}
+
+
+def signal_all(runs: dict[str, Run], number: signal.Signals) -> None:
+    """Send a signal to every process."""
+    for run in runs.values():
+        run.process.send_signal(number)
 
 
 def write_rows(rows: list[dict[str, object]], path: Path) -> None:
@@ -94,14 +176,11 @@ def start(words: list[str], core: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
 
 
-def sampled(
-    started: dict[str, subprocess.Popen[bytes]], folders: dict[str, Path], seconds: float
-) -> Iterator[dict[str, object]]:
+def sampled(runs: dict[str, Run], seconds: float) -> Iterator[dict[str, object]]:
     """Rows of both runs every ten seconds.
 
     Args:
-        started: The processes.
-        folders: What they write.
+        runs: The processes.
         seconds: How long.
 
     Yields:
@@ -112,10 +191,10 @@ def sampled(
     """
     begin = time.monotonic()
     while (elapsed := time.monotonic() - begin) < seconds:
-        for name, process in started.items():
-            if process.poll() is not None:
-                raise RuntimeError(f"{name} ended after {elapsed:.0f} s with status {process.returncode}")
-            yield {"run": name, "second": round(elapsed, 1), **state(process.pid, folders[name] / RUNS[name])}
+        for name, run in runs.items():
+            if run.process.poll() is not None:
+                raise RuntimeError(f"{name} ended after {elapsed:.0f} s with status {run.process.returncode}")
+            yield {"run": name, "second": round(elapsed, 1), **state(run.process.pid, run.table)}
         time.sleep(PERIOD_S)
 
 
