@@ -12,6 +12,7 @@ from mace_gaunt.cli.build import refuse_limits
 from mace_gaunt.cli.compose import Composed, complete_plain, complete_text, compose
 from mace_gaunt.cli.multirun import one_job
 from mace_gaunt.cli.request import Request, leaves, load_yaml, read_request, set_nested
+from mace_gaunt.cli.resume import UNKNOWN_THEN, settle_node_lr
 from mace_gaunt.cli.run_folder import name_folder
 from mace_gaunt.comparison.budget import MOST_EPOCHS, Budget, read_budget
 from mace_gaunt.comparison.local import Cores, own_cores, share
@@ -121,6 +122,7 @@ def make_job(request: Request, chosen: list[str], folder: Path, budget: Budget) 
     if budget.seconds is not None and composed.config.compile == "auto":
         # `auto` asks how long the run will take, which here is known.
         composed.config.compile = "on" if budget.seconds >= LONG_TRAINING and not missing_compiler() else "off"
+    settle_node_lr(composed.config)
     swept = [text.removeprefix("++").partition("=") for text in chosen]
     differs = {key: value for key, _, value in swept if key not in (FAMILY, SEED)}
     family = composed.choices.get(FAMILY) or "product"
@@ -166,7 +168,7 @@ def difference(member: Member, composed: Composed) -> str | None:
     file = member.path / "config.yaml"
     if not file.is_file():
         return None
-    before = dict(leaves(load_yaml(file)))
+    before = {**UNKNOWN_THEN, **dict(leaves(load_yaml(file)))}
     for key, value in leaves(complete_plain(composed.config, composed.request.known)):
         if key in IGNORED or key.endswith("kernel") or value == "???":
             continue

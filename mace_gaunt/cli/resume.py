@@ -33,17 +33,18 @@ IGNORED = ("run", "resume", "overwrite", "complete")
 RELATIVE_TOLERANCE = 1e-9
 
 
-def settle_node_lr(config: DictConfig, folder: RunFolder) -> None:
+def settle_node_lr(config: DictConfig, folder: RunFolder | None = None) -> None:
     """Write the rate of node products where the configuration leaves it open, so that the run's record has it.
 
     Args:
         config: The checked configuration; changed in place.
         folder: The run folder. A run in it that an earlier version began knew no such key, and had one rate for all.
+            None of a run that has not begun.
     """
-    if config.node_lr is not None:
+    if config.node_lr is not None or config.optimizer is None:
         return
-    file = folder.path / "config.yaml"
-    begun_before = folder.checkpoint is not None and file.is_file() and "node_lr" not in load_yaml(file)
+    file = folder.path / "config.yaml" if folder is not None and folder.checkpoint is not None else None
+    begun_before = file is not None and file.is_file() and "node_lr" not in load_yaml(file)
     config.node_lr = UNKNOWN_THEN["node_lr"] if begun_before else default_node_lr(config.optimizer["_target_"])
 
 
