@@ -165,6 +165,13 @@ def oc20(session: Session) -> None:
         write_lmdb(Path(f"DIR/s2ef/all/test_{split}.lmdb"), {b"%d" % i: pickle_graph(f) for i, f in enumerate(fields)})
 
 
+def oc20_stores(session: Session) -> None:
+    """The test sets of S2EF as stores."""
+    for split in SPLITS:
+        words = [f"path=DIR/s2ef/all/test_{split}.lmdb", f"out=stores/test_{split}", "r_max=5"]
+        assert main(["data", "prepare", *words, "energy_reference=adsorption"]) == 0
+
+
 def write_is2re(folder: str, frames: list[Atoms], labelled: bool) -> None:
     """First structures with the energy of the relaxed ones, 0.1 Å away along x."""
     Path(folder).mkdir(parents=True)
@@ -233,11 +240,14 @@ STAND_INS: dict[str, tuple[Callable[[Session], None], ...]] = {
     "inspect.md": (bundled_files,),
     "lammps.md": (bundled_files, trained_runs, lammps_input),
     "mace_users.md": (mace_models,),
-    "oc20.md": (oc20,),
+    "oc20.md": (oc20, oc20_stores),
+    "own_data.md": (bundled_files, molecules),
+    "reliability.md": (trained_runs, molecules),
     "reports.md": (bundled_files, trained_runs, molecules),
     "results.md": (official_3bpa, relaxations),
     "simulation.md": (bundled_files, crystals),
     "speed.md": (official_3bpa, mace_models),
     "sweeps.md": (bundled_files,),
+    "training.md": (bundled_files, molecules, official_3bpa),
 }
 """What each page needs; the others bring all they need."""

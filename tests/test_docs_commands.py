@@ -87,7 +87,7 @@ def test_commands_are_found_where_they_are():
     pages = {command.page.name for command in COMMANDS}
     assert {"README.md", "data.md", "oc20.md", "export.md", "sweeps.md"} <= pages and len(COMMANDS) > 40
     (with_file,) = [c for c in COMMANDS if c.words == ["train", "my.yaml"]]
-    assert dict(with_file.files)["my.yaml"].startswith("run: mine")
+    assert "\nrun: mine\n" in dict(with_file.files)["my.yaml"]
     assert all(command.words[0] in VERBS or command.words[0].startswith("-") for command in COMMANDS)
 
 

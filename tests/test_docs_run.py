@@ -24,6 +24,7 @@ SCALED = (
     (r"^(train|sweep) ", "max_epochs=2"),
     (r"(experiment=tetris|^compare).* seed=|seed=0,1,2 run=families", "seed=0"),
     (r"hydra/launcher=joblib", "seed=0,1"),
+    (r"stores/200K", "r_max=5"),
     (r"experiment=oc20_small", "data.test_file=DIR/relaxations/random1000100.extxyz.xz"),
     (r"^sweep", "trials=2"),
     (r"^compare", "budget=2s speed=none peer=false"),
@@ -67,6 +68,7 @@ class Excuse:
 EXCUSED = {
     "hydra/launcher=submitit_slurm": Excuse("submits to a SLURM cluster", lambda: True),
     "hydra/launcher=joblib": Excuse("needs the extra joblib", lambda: find_spec("hydra_plugins") is None),
+    "data download": Excuse("needs a network", lambda: True),
     "engine=dask": Excuse("needs the extra dask", lambda: find_spec("distributed") is None),
     "mace-gaunt phonons": Excuse("needs the extra phonons", lambda: find_spec("phonopy") is None),
     "mace-gaunt sweep": Excuse("needs the extra sweep", lambda: find_spec("optuna") is None),

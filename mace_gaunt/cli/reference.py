@@ -21,12 +21,14 @@ HEAD = """\
 
 Made by `python scripts/make_reference.py` from the configs and the signatures that they fill; a test compares it with
 the code. `mace-gaunt VERB --help` explains a verb with examples, `mace-gaunt VERB --help-keys` lists the keys of a
-configuration that you have composed.
+configuration that you have composed. The keys of `data`, `sweep`, `benchmark` and `doctor` are in their `--help`.
 
 Keys are written `key=value` on the command line, or nested in a yaml file. `null` is nothing.
 """
 # Groups that write into others: their keys are those of the groups they fill.
-WITHOUT_KEYS = ("experiment", "debug", "tensor_product")
+WITHOUT_KEYS = ("experiment", "debug")
+# Where the keys of a group lie, if not below its name.
+PLACES = {"tensor_product": ("model.edge_product.", "model.node_product.")}
 
 
 def reference_page() -> str:
@@ -93,7 +95,7 @@ def _keys_of(group: str, composed: Composed) -> list[tuple[str, str, str]]:
         node: Any = plain
         for name in key.split("."):
             node = node.get(name) if isinstance(node, dict) else None
-        if key.startswith(f"{group}.") and not (isinstance(node, dict) and "_target_" in node):
+        if key.startswith(PLACES.get(group, (f"{group}.",))) and not (isinstance(node, dict) and "_target_" in node):
             found.append((key, str(value_text(key, plain, parameter)), _kind(parameter)))
     return found
 
