@@ -56,21 +56,19 @@ def compile_if_it_pays(
         calculator: With its kernels chosen.
         atoms: The first structure.
         calculations: How many there will be.
-        earlier: The run that is continued: `auto` does as it did, since compiled code rounds otherwise.
+        earlier: The run that is continued: `auto` does as it did where it can, since compiled code rounds otherwise.
 
     Raises:
         UserError: If compiling was asked for and fails, or there is a package.
     """
-    from mace_gaunt.training.compilation import check_choice, missing_compiler
+    from mace_gaunt.training.compilation import check_choice
 
     choice = check_choice(config.compile)
     if config.get("package") is not None:
         if choice == "on":
             raise UserError("package holds energies and forces that are compiled already: give it without compile=on.")
         return
-    if choice == "auto" and earlier is not None:
-        choice = "on" if earlier.info["numerics"]["compiled"] else "off"
-    if choice == "off" or (choice == "auto" and (missing_compiler() or not is_long(calculator, atoms, calculations))):
+    if choice == "off" or (choice == "auto" and not pays(calculator, atoms, calculations, earlier)):
         return
     print("compiling energies and forces, up to a minute", flush=True)
     try:
@@ -78,7 +76,16 @@ def compile_if_it_pays(
     except UserError as error:
         if choice == "on":
             raise
-        print(f"warning: compile=auto: not compiled: {error}", file=sys.stderr)
+        print(f"warning: compile=auto: not compiled: {error.__cause__ or error}", file=sys.stderr)
+
+
+def pays(calculator: "MaceGauntCalculator", atoms: Any, calculations: int, earlier: "Checkpoint | None" = None) -> bool:
+    """Whether `auto` tries to compile: see `compile_if_it_pays`."""
+    from mace_gaunt.training.compilation import missing_compiler
+
+    if earlier is not None:
+        return bool(earlier.info["numerics"]["compiled"])
+    return not missing_compiler() and is_long(calculator, atoms, calculations)
 
 
 def is_long(calculator: "MaceGauntCalculator", atoms: Any, calculations: int) -> bool:

@@ -80,8 +80,10 @@ def relax(config: "DictConfig", validate_only: bool = False) -> list[dict[str, A
         calculator.evaluate(structures, forces=False)
         print(f"valid: {len(structures)} structures can be computed; nothing was written")
         return []
-    calculator.prepare_for(structures[0])
-    compile_if_it_pays(config, calculator, structures[0], config.steps * len(structures))
+    # Of the first one, a single atom perhaps, nothing could be learnt about the others.
+    largest = max(structures, key=len)
+    calculator.prepare_for(largest)
+    compile_if_it_pays(config, calculator, largest, config.steps * sum(map(len, structures)) // max(len(largest), 1))
     entries = relax_structures(calculator, structures, config.out, overwrite=config.overwrite, **settings)
     for index, entry in enumerate(entries[:10]):
         gained = entry["energy_start_eV"] - entry["energy_eV"]

@@ -252,12 +252,17 @@ class MaceGauntCalculator(Insight, Calculator):
             compile: Whether to compile from now on.
 
         Raises:
-            UserError: If compiling fails.
+            UserError: If compiling fails; what is computed then is computed eagerly, by all members of a committee.
         """
         if compile:
-            self._ensemble.compile()
+            self._ensemble.use_compiled(True)
         try:
             graph = self._graph(atoms)
         except UserError:
             return
-        self._ensemble.prepare(graph)
+        try:
+            self._ensemble.prepare(graph)
+        except UserError:
+            if compile:
+                self._ensemble.use_compiled(False)
+            raise

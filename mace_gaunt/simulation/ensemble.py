@@ -88,10 +88,10 @@ class Ensemble:
         members = enumerate(self.potentials)
         return {f"{index}.{name}": choice for index, one in members for name, choice in one.kernels.items()}
 
-    def compile(self) -> None:
-        """Compile energies and forces at the next `prepare` or calculation."""
+    def use_compiled(self, on: bool) -> None:
+        """Compile all models at the next `prepare` or calculation, or none; see `Potential.use_compiled`."""
         for potential in self.potentials:
-            potential.compile = True
+            potential.use_compiled(on)
 
     def prepare(self, graph: Graph) -> None:
         """Measure kernels and compile, once, at the sizes of a graph; see `Potential.prepare`."""

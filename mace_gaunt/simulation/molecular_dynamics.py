@@ -19,7 +19,7 @@ from mace_gaunt.simulation.progress import ProgressLine
 from mace_gaunt.simulation.recorder import Marks, Recorder, files
 from mace_gaunt.simulation.replicas import SUMMARY, replica_folder, write_summary
 from mace_gaunt.simulation.structures import check_structure
-from mace_gaunt.simulation.trajectories import check_library
+from mace_gaunt.simulation.trajectories import check_library, drafts
 
 __all__ = ["SimulationError", "run_md", "run_replicas"]
 
@@ -64,7 +64,8 @@ def run_md(
     """
     chosen = MDSettings.of(settings)
     folder, checkpoint = plan(out, resume, overwrite, chosen)
-    return _run(calculator, atoms, folder, checkpoint, chosen, ProgressLine(chosen.steps, "md", "steps", progress))
+    line = ProgressLine(chosen.steps, "md", "steps", progress)
+    return _run(calculator, atoms, folder, checkpoint, chosen, line, [folder])
 
 
 def run_replicas(
@@ -111,8 +112,10 @@ def run_replicas(
     failures: list[str] = []
     for number, ((place, checkpoint), one) in enumerate(zip(plans, seeds, strict=True)):
         line = ProgressLine(one.steps, f"replica {number + 1} of {replicas}", "steps", progress)
+        # Once one begins anew, so do the later ones: a resume must not find their checkpoints of an earlier run.
+        fresh = [later for later, known in plans[number:] if known is None]
         try:
-            healths.append(_run(calculator, atoms, place, checkpoint, one, line))
+            healths.append(_run(calculator, atoms, place, checkpoint, one, line, fresh))
         except SimulationError as error:
             healths.append(error.health)
             failures.append(f"replica {number}: {error.health['reason']}")
@@ -160,12 +163,14 @@ def _run(
     checkpoint: Checkpoint | None,
     settings: MDSettings,
     line: ProgressLine,
+    fresh: Sequence[Path],
 ) -> dict[str, Any]:
-    """A planned simulation from its first or next step to its end."""
+    """A planned simulation from its first or next step to its end; clears the fresh folders if it begins anew."""
     check_structure(atoms, calculator.model.atomic_numbers)
     if checkpoint is None:
         simulation = begin_simulation(calculator, atoms, settings)
-        _clear(folder)
+        for place in fresh:
+            _clear(place)
         columns = simulation.sample.columns(settings.ensemble)
         with new_folder(folder), Recorder(folder, settings.interval, settings.trajectory, columns) as recorder:
             simulation.record(recorder, wanted=True)
@@ -183,5 +188,5 @@ def _all_files() -> Sequence[str]:
 
 def _clear(folder: Path) -> None:
     """Remove what an earlier run left; its checkpoint first, which belongs to the rest."""
-    for name in (NAME, *_all_files()):
-        (folder / name).unlink(missing_ok=True)
+    for path in (folder / NAME, *drafts(folder / "trajectory"), *(folder / name for name in _all_files())):
+        path.unlink(missing_ok=True)

@@ -65,8 +65,10 @@ class PhononSettings:
             check_positive(name, getattr(self, name), what)
         check_positive("max_temperature_K", self.max_temperature_K, "temperature in K")
         check_whole("points", self.points, 2)
-        counts = [self.supercell] if isinstance(self.supercell, int) else list(self.supercell or [])
-        if counts and len(counts) not in (1, 3):
+        if self.supercell is None:
+            return
+        counts = self._counts()
+        if len(counts) not in (1, 3):
             raise UserError(f"supercell is one number or three, not {counts}.")
         for count in counts:
             check_whole("supercell", count, 1)
@@ -79,7 +81,12 @@ class PhononSettings:
         """
         if self.supercell is None:
             return [max(1, math.ceil(SUPERCELL_LENGTH / length - 1e-9)) for length in atoms.cell.lengths()]
-        return [self.supercell] * 3 if isinstance(self.supercell, int) else [int(count) for count in self.supercell]
+        counts = self._counts()
+        return counts * 3 if len(counts) == 1 else counts
+
+    def _counts(self) -> list[int]:
+        """What was given for the supercell, one number or several."""
+        return list(self.supercell) if isinstance(self.supercell, Sequence) else [self.supercell or 0]
 
 
 def load_phonopy() -> Any:
@@ -105,10 +112,15 @@ def check_crystal(atoms: ase.Atoms) -> None:
         atoms: The structure.
 
     Raises:
-        UserError: If its cell is not periodic in all three directions.
+        UserError: If its cell is not periodic in all three directions, or is left-handed, which phonopy cannot take.
     """
     if not atoms.pbc.all():
         raise UserError("phonons are of crystals: the cell must be periodic in all three directions.")
+    if atoms.cell.handedness < 0:
+        raise UserError(
+            "phonons need a right-handed cell, and the three vectors of this one are left-handed. Turn them round, "
+            "which is the same lattice: in ASE atoms.set_cell(-atoms.cell), then write the structure again."
+        )
 
 
 def compute_phonons(

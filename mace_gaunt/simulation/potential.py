@@ -79,6 +79,16 @@ class Potential:
         """Whether there is compiled code, now or from the next `prepare` on: it gives energies and forces at once."""
         return self.compile or self._packaged is not None
 
+    def use_compiled(self, on: bool) -> None:
+        """Compile energies and forces at the next `prepare`, or compute them eagerly from now on, but for a package.
+
+        Args:
+            on: Whether to compile.
+        """
+        self.compile = on
+        if not on and self._packaged is None:
+            self._gradient = None
+
     def prepare(self, graph: Graph) -> None:
         """Measure, once, the kernels that were left open, at the sizes of a graph, and compile or check a package.
 

@@ -17,7 +17,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 
 from mace_gaunt.simulation.health import Sample
-from mace_gaunt.simulation.trajectories import open_trajectory
+from mace_gaunt.simulation.trajectories import check_length, open_trajectory
 
 TABLE, HEALTH, REPORT, PLOT, LAST_GOOD = "md.csv", "health.json", "health.txt", "md.png", "last_good.extxyz"
 # What belongs to the end of a run, and is untrue while it goes on.
@@ -59,11 +59,11 @@ class Recorder:
             marks: Where the files are to be cut; None begins new ones.
 
         Raises:
-            UserError: If a file is shorter than its mark.
+            UserError: If a file is gone, or shorter than its mark; all files are left as they are then.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ENDINGS:
-            (folder / name).unlink(missing_ok=True)
+        if marks is not None:
+            check_length(folder / TABLE, marks.table)
         self.folder, self.interval = folder, interval
         self.columns = list(columns) if marks is None else marks.columns
         self._trajectory = open_trajectory(
@@ -76,6 +76,8 @@ class Recorder:
         else:
             self._table.truncate(marks.table)
             self._table.seek(0, os.SEEK_END)
+        for name in ENDINGS:
+            (folder / name).unlink(missing_ok=True)
 
     def __enter__(self) -> "Recorder":
         """Use it in a `with`, which closes the files."""

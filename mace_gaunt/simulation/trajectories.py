@@ -24,6 +24,9 @@ ELEMENTS: dict[str, tuple[tuple[Any, ...], str]] = {
     "observables/kinetic_energy": ((), "eV"),
 }
 
+# While a file is cut back: what it is made anew from, and what it will be.
+EARLIER, SHORTER = ".earlier", ".tmp"
+
 
 class TrajectoryFile(ABC):
     """A file that frames are added to.
@@ -63,6 +66,15 @@ def open_trajectory(path: Path, mark: int | None = None) -> TrajectoryFile:
     return kinds[path.suffix](path, mark)
 
 
+def drafts(path: Path) -> tuple[Path, ...]:
+    """What a kill while a trajectory was cut back may have left beside it; the next `open_trajectory` looks for it.
+
+    Args:
+        path: The trajectory.
+    """
+    return path.with_suffix(EARLIER), path.with_suffix(SHORTER)
+
+
 def check_library(trajectory: str) -> None:
     """Refuse a format whose library is not installed.
 
@@ -80,9 +92,10 @@ class ExtxyzFile(TrajectoryFile):
     """Extended XYZ, text: positions to 1e-8 Å. The mark is a number of bytes."""
 
     def __init__(self, path: Path, mark: int | None) -> None:
+        if mark is not None:
+            check_length(path, mark)
         self._file = path.open("w" if mark is None else "r+", encoding="utf-8")
         if mark is not None:
-            _check_length(path, path.stat().st_size, mark)
             self._file.truncate(mark)
             self._file.seek(0, os.SEEK_END)
 
@@ -113,22 +126,23 @@ class TrajFile(TrajectoryFile):
         self._count += 1
 
     def sync(self) -> int:
-        with self._path.open("rb") as file:
-            os.fsync(file.fileno())
+        _to_disk(self._path)
         return self._count
 
     def close(self) -> None:
         self._file.close()
 
     def _cut(self, mark: int) -> None:
+        check_length(self._path, 1)
         with Trajectory(str(self._path)) as old:
-            _check_length(self._path, len(old), mark)
+            check_length(self._path, mark, len(old))
             if len(old) == mark:
                 return
-            shorter = self._path.with_suffix(".tmp")
+            shorter = self._path.with_suffix(SHORTER)
             with Trajectory(str(shorter), "w") as new:
                 for index in range(mark):
                     new.write(old[index])
+        _to_disk(shorter)
         shorter.replace(self._path)
 
 
@@ -146,14 +160,16 @@ class H5MDFile(TrajectoryFile):
         self._path, self._count = path, 0
         earlier = None
         if mark is not None:
-            earlier = path.with_suffix(".earlier")
+            earlier = path.with_suffix(EARLIER)
             # An interrupted cut is done again from the file that it had set aside.
             if not earlier.exists():
+                self._check(mark)
                 path.replace(earlier)
         self._file = self._h5py.File(path, "w", libver="latest")
         self._ready = False
         if earlier is not None and mark is not None:
             self._take(earlier, mark)
+            self.sync()
             earlier.unlink()
 
     def write(self, frame: ase.Atoms) -> None:
@@ -172,8 +188,7 @@ class H5MDFile(TrajectoryFile):
 
     def sync(self) -> int:
         self._file.flush()
-        with self._path.open("rb") as file:
-            os.fsync(file.fileno())
+        _to_disk(self._path)
         return self._count
 
     def close(self) -> None:
@@ -211,11 +226,15 @@ class H5MDFile(TrajectoryFile):
                 dataset[-1] = entry
         self._file.flush()
 
+    def _check(self, count: int) -> None:
+        check_length(self._path, 1)
+        with self._h5py.File(self._path, "r", libver="latest", swmr=True) as old:
+            check_length(self._path, count, min(len(old[f"{name}/value"]) for name in ELEMENTS))
+
     def _take(self, path: Path, count: int) -> None:
         """Copy the first frames of another file."""
         with self._h5py.File(path, "r", libver="latest", swmr=True) as old:
             particles = old["particles/all"]
-            _check_length(path, min(len(old[f"{name}/value"]) for name in ELEMENTS), count)
             pbc = np.array([word == "periodic" for word in particles["box"].attrs["boundary"]])
             self._create(particles["species"][:], particles["mass"][:], pbc)
             for index in range(count):
@@ -240,6 +259,27 @@ def _h5py() -> Any:
     return h5py
 
 
-def _check_length(path: Path, found: int, wanted: int) -> None:
+def _to_disk(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def check_length(path: Path, wanted: int, found: int | None = None) -> None:
+    """Refuse a file that is gone, or shorter than a checkpoint says.
+
+    Args:
+        path: The file.
+        wanted: Its length at the checkpoint.
+        found: Its length now, in the same units; None takes its bytes.
+
+    Raises:
+        UserError: Naming it.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no '{path}' to continue: put it back, or start anew with overwrite=true.")
+    found = path.stat().st_size if found is None else found
     if found < wanted:
-        raise UserError(f"'{path}' is shorter than its checkpoint says ({found} < {wanted}): it cannot be continued.")
+        raise UserError(
+            f"'{path}' is shorter than its checkpoint says ({found} < {wanted}): it cannot be continued. Start anew "
+            "with overwrite=true."
+        )

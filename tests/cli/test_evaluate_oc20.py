@@ -22,7 +22,7 @@ def unlabelled(path, split):
     return write_lmdb(path, {b"%d" % i: pickle_graph(f) for i, f in enumerate(fields)})
 
 
-def is2re(path, split, labelled=True):
+def is2re(path, split, labelled=True, coincide=None):
     """A split of IS2RE: first structures, the relaxed ones 0.1 Å away along x."""
     records = {}
     for i, atoms in enumerate(slabs(split)):
@@ -30,6 +30,8 @@ def is2re(path, split, labelled=True):
         if labelled:
             fields |= {"y_init": 0.5, "y_relaxed": -1.0 - i, "pos_relaxed": fields["pos"].clone()}
             fields["pos_relaxed"][:, 0] += 0.1
+        if i == coincide:
+            fields["pos"][1] = fields["pos"][0]
         records[b"%d" % i] = pickle_graph(fields)
     return write_lmdb(path, records)
 
@@ -136,6 +138,15 @@ def test_what_cannot_be_relaxed_or_submitted_is_refused(refused, command, model,
     status, out, _ = command(*relaxing, "--validate-only")
     assert status == 0 and "would relax val_id (3 systems)" in out
     assert "'opimizer'" in refused(*relaxing, "opimizer=FIRE")
+
+
+def test_a_bad_record_is_found_before_anything_is_relaxed(refused, model, tmp_path):
+    is2re(tmp_path / "val_id.lmdb", "id", coincide=2)
+    told = refused(
+        "evaluate", f"model={model}", "data=oc20", f"data.test={tmp_path}/val_id.lmdb", "data.task=is2re",
+        "relax=true", "steps=1", "out=report",
+    )  # fmt: skip
+    assert "structure 2 (sid 102): atoms 0 and 1 are at the same place" in told
 
 
 def test_without_labels_there_are_counts_alone(command, model, tmp_path):

@@ -1,6 +1,7 @@
 """Simulations that are stopped and go on: the same to the last bit, for every ensemble and format."""
 
 import os
+import shutil
 import signal
 
 import ase.io
@@ -14,8 +15,9 @@ from ase.optimize import BFGS
 from mace_gaunt.errors import UserError
 from mace_gaunt.simulation.calculator import MaceGauntCalculator
 from mace_gaunt.simulation.md_checkpoint import NAME, load_checkpoint
+from mace_gaunt.simulation.md_run import Simulation
 from mace_gaunt.simulation.md_settings import ENSEMBLES, NPT
-from mace_gaunt.simulation.molecular_dynamics import run_md
+from mace_gaunt.simulation.molecular_dynamics import run_md, run_replicas
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 FAST = {"timestep_fs": 1.0, "steps": 60, "interval": 4, "checkpoint_interval": 20, "temperature_K": 250.0, "seed": 3}
@@ -120,6 +122,62 @@ def test_binary_trajectories_are_cut_back(trajectory, toy, crystal, tmp_path, mo
     assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == sorted(
         path.name for path in (tmp_path / "whole").iterdir()
     )
+
+
+@pytest.mark.parametrize(("trajectory", "draft"), [("traj", "trajectory.tmp"), ("h5", "trajectory.earlier")])
+def test_drafts_of_an_earlier_run_are_gone(trajectory, draft, toy, crystal, tmp_path):
+    """A resume that was killed while it cut the trajectory leaves one; a new run has nothing to do with it."""
+    pytest.importorskip("h5py")
+    settings = {"trajectory": trajectory, "steps": 8}
+    run(toy, crystal, tmp_path, **settings)
+    shutil.copy(tmp_path / f"trajectory.{trajectory}", tmp_path / draft)
+    run(toy, crystal, tmp_path, overwrite=True, **settings | {"seed": 9})
+    assert not (tmp_path / draft).exists()
+    read = {"traj": read_traj, "h5": read_h5}[trajectory]
+    before = read(tmp_path / f"trajectory.{trajectory}")
+    run(toy, crystal, tmp_path, resume="must", **settings | {"seed": 9})
+    after = read(tmp_path / f"trajectory.{trajectory}")
+    assert before.keys() == after.keys() and all(np.array_equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("trajectory", ["extxyz", "traj", "h5"])
+def test_files_that_were_lost_are_told_and_nothing_is_changed(trajectory, toy, molecule, tmp_path):
+    pytest.importorskip("h5py")
+    settings = {"trajectory": trajectory, "steps": 8}
+    run(toy, molecule, tmp_path / "run", **settings)
+    run(toy, molecule, tmp_path / "short", **settings | {"steps": 4})
+    name = f"trajectory.{trajectory}"
+    for lost in (name, "md.csv"):
+        whole = (tmp_path / "run" / lost).read_bytes()
+        (tmp_path / "run" / lost).write_bytes((tmp_path / "short" / lost).read_bytes())
+        for message in (f"{lost}' is shorter than its checkpoint says", f"there is no '.*{lost}' to continue"):
+            before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+            with pytest.raises(UserError, match=message):
+                run(toy, molecule, tmp_path / "run", resume="must", **settings)
+            assert before == {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+            (tmp_path / "run" / lost).unlink(missing_ok=True)
+        (tmp_path / "run" / lost).write_bytes(whole)
+    assert run(toy, molecule, tmp_path / "run", resume="must", **settings)["finished"]
+
+
+def test_replicas_of_an_earlier_run_are_not_gone_on_with(toy, molecule, tmp_path, monkeypatch):
+    def replicas(**settings):
+        calculator = MaceGauntCalculator(toy, device="cpu")
+        return run_replicas(calculator, molecule, tmp_path, 2, progress=False, **FAST | {"steps": 8} | settings)
+
+    replicas()
+    molecule.positions[0, 0] += 0.02
+
+    def killed(*args):
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Simulation, "go", killed)
+        with pytest.raises(KilledError):
+            replicas(overwrite=True)
+    replicas(resume="auto")
+    first = ase.io.read(tmp_path / "replica_1" / "trajectory.extxyz", 0)
+    np.testing.assert_allclose(first.positions, molecule.positions, atol=1e-7)
 
 
 def read_traj(path):

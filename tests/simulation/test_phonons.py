@@ -70,14 +70,19 @@ def test_what_is_no_minimum_is_told(calculator, tmp_path):
 def test_supercells():
     atoms = Atoms("C", cell=[3.0, 5.0, 12.0], pbc=True)
     assert PhononSettings().repetitions(atoms) == [4, 2, 1]
-    assert PhononSettings(supercell=3).repetitions(atoms) == [3, 3, 3]
+    for given, expected in ((3, [3, 3, 3]), ([2], [2, 2, 2]), ((1, 2, 3), [1, 2, 3])):
+        settings = PhononSettings(supercell=given)
+        settings.check()
+        assert settings.repetitions(atoms) == expected
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"supercell": [2, 2]}, "one number or three"),
+        ({"supercell": []}, "one number or three"),
         ({"supercell": 0}, "supercell is a whole number"),
+        ({"supercell": 2.5}, "supercell is a whole number"),
         ({"displacement": -1.0}, "displacement is a positive length"),
         ({"points": 1}, "points is a whole number of at least 2"),
     ],
@@ -88,6 +93,9 @@ def test_mistakes_write_nothing(settings, message, calculator, crystal, molecule
     pytest.importorskip("phonopy")
     with pytest.raises(UserError, match="periodic in all three"):
         compute_phonons(calculator, molecule, tmp_path / "out")
+    crystal.set_cell(-crystal.cell)
+    with pytest.raises(UserError, match="right-handed cell"):
+        compute_phonons(calculator, crystal, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 
 import ase.io
 import numpy as np
@@ -10,6 +11,7 @@ from ase import Atoms, units
 from ase.constraints import FixAtoms
 
 from mace_gaunt.errors import UserError
+from mace_gaunt.simulation.calculator import MaceGauntCalculator
 from mace_gaunt.simulation.relaxation import OPTIMIZERS, RelaxationError, relax_structures
 
 
@@ -87,6 +89,72 @@ def test_what_does_not_converge_is_told_and_written(calculator, molecule, bent, 
     assert [entry["converged"] for entry in entries] == [True, False]
 
 
+def break_at(monkeypatch, atoms, calculations, error):
+    """From the given calculation of this many atoms on, the error is raised."""
+    compute, done = MaceGauntCalculator._compute, []
+
+    def counted(self, one, forces):
+        done.extend([one] * (len(one) == atoms))
+        if len(one) == atoms and len(done) >= calculations:
+            raise error
+        return compute(self, one, forces)
+
+    monkeypatch.setattr(MaceGauntCalculator, "_compute", counted)
+
+
+@pytest.mark.parametrize(
+    ("error", "calculations"),
+    [
+        (UserError("the cell has no volume."), 3),
+        (np.linalg.LinAlgError("Singular matrix"), 2),
+        (RuntimeError("LineSearch failed!"), 1),
+    ],
+)
+def test_a_failure_costs_one_structure(error, calculations, calculator, bent, molecule, tmp_path, monkeypatch):
+    break_at(monkeypatch, 5, calculations, error)
+    with pytest.raises(RelaxationError, match=r"1 of 3 structures failed.* \(frame 1: [^.]*\)\. See"):
+        relax(calculator, [bent, bent[:5], molecule], tmp_path)
+    entries = json.loads((tmp_path / "relax.json").read_text())["structures"]
+    assert [entry["converged"] for entry in entries] == [True, False, True]
+    assert entries[1]["failure"] == str(error).rstrip(".") and entries[1]["steps"] == max(0, calculations - 2)
+    assert (entries[1]["energy_eV"] is None) == (calculations == 1)
+    ends = ase.io.read(tmp_path / "relaxed.extxyz", ":")
+    assert [len(end) for end in ends] == [6, 5, 6] and [end.info["frame"] for end in ends] == [0, 1, 2]
+    if calculations == 1:
+        assert ends[1].calc is None
+        np.testing.assert_allclose(ends[1].positions, bent[:5].positions, atol=1e-8)
+    else:
+        assert ends[1].get_potential_energy() == pytest.approx(entries[1]["energy_eV"], abs=1e-6)
+
+
+def test_an_energy_that_is_no_number_is_a_failure(calculator, bent, tmp_path, monkeypatch):
+    compute, calls = MaceGauntCalculator._compute, []
+
+    def counted(self, atoms, forces):
+        calls.append(atoms)
+        answer = compute(self, atoms, forces)
+        if len(calls) > 3:
+            self.results["energy"] = math.nan
+        return answer
+
+    monkeypatch.setattr(MaceGauntCalculator, "_compute", counted)
+    with pytest.raises(RelaxationError, match=r"failed.*frame 0: energy, forces or stress are not finite\)"):
+        relax(calculator, [bent], tmp_path)
+    (entry,) = json.loads((tmp_path / "relax.json").read_text())["structures"]
+    assert entry["steps"] == 2 and math.isfinite(entry["energy_eV"])
+    assert math.isfinite(ase.io.read(tmp_path / "relaxed.extxyz").get_potential_energy())
+
+
+def test_a_kill_costs_one_structure(calculator, bent, tmp_path, monkeypatch):
+    relax(calculator, [bent], tmp_path)
+    assert (tmp_path / "relax.json").is_file()
+    break_at(monkeypatch, 5, 3, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        relax(calculator, [bent, bent, bent[:5]], tmp_path, overwrite=True)
+    assert len(ase.io.read(tmp_path / "relaxed.extxyz", ":")) == 2
+    assert not (tmp_path / "relax.json").exists(), "it is that of another run"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -103,4 +171,6 @@ def test_mistakes_write_nothing(settings, message, calculator, molecule, tmp_pat
         relax(calculator, [molecule], tmp_path / "out", **settings)
     with pytest.raises(UserError, match="holds Fe"):
         relax(calculator, [molecule, Atoms("Fe")], tmp_path / "out")
+    with pytest.raises(UserError, match="structure 1: atoms 0 and 1 are at the same place"):
+        relax(calculator, [molecule, Atoms("CC")], tmp_path / "out")
     assert not (tmp_path / "out").exists()
