@@ -5,7 +5,11 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """$XDG_CACHE_HOME/mace_gaunt, by default ~/.cache/mace_gaunt; nothing is made."""
+    """$XDG_CACHE_HOME/mace_gaunt, by default ~/.cache/mace_gaunt; nothing is made.
+
+    Raises:
+        RuntimeError: For a user without a home who has not set XDG_CACHE_HOME.
+    """
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path("~/.cache").expanduser()) / "mace_gaunt"
 

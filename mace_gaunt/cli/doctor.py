@@ -146,7 +146,10 @@ def caches() -> tuple[str, str, bool]:
     """Where measurements and compiled code are kept."""
     from mace_gaunt.cache import cache_folder
 
-    folder = cache_folder()
+    try:
+        folder = cache_folder()
+    except RuntimeError:
+        return "cache", "none, for a user without a home: every start compiles anew; set XDG_CACHE_HOME", True
     nearest = next(place for place in (folder, *folder.parents) if place.exists())
     if not os.access(nearest, os.W_OK):
         return "cache", f"{folder} cannot be written: every start compiles and measures anew; set XDG_CACHE_HOME", True

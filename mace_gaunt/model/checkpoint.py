@@ -15,7 +15,7 @@ from mace_gaunt.errors import UserError, nearest
 from mace_gaunt.files import new_folder, write_whole
 from mace_gaunt.model.kernels import KernelChoice, use_kernels
 from mace_gaunt.model.mace import MACE
-from mace_gaunt.model.probe import check_probe, compute_probe
+from mace_gaunt.model.probe import Probe, check_probe, compute_probe, read_probe
 from mace_gaunt.tensor_products.contracts import EdgeProduct, NodeProduct
 from mace_gaunt.tensor_products.families import product_class
 
@@ -96,13 +96,43 @@ def load_model(
         The potential in eval mode, `metadata` filled.
 
     Raises:
-        UserError: If the folder is no model, is damaged, altered or newer than this program, has no such kernel, or if
-            the energy and the forces of its test structure do not come out as they were saved.
+        UserError: If the folder is no model, is damaged, altered or newer than this program, has no such kernel, if
+            the device cannot be used, or if the energy and the forces of its test structure do not come out as they
+            were saved.
     """
     folder = Path(folder)
     description = read_description(folder)
     if dtype is not None and dtype not in DTYPES:
         raise UserError(f"unknown dtype '{dtype}'.{nearest(dtype, DTYPES)}")
+    model, probe = read_model(folder, description)
+    use_kernels(model, kernel)
+    wanted = DTYPES[dtype] if dtype else model.dtype
+    if probe is not None:
+        check_probe(placed(model, device, torch.float64).eval(), probe, folder)
+    return placed(model, device, wanted).eval()
+
+
+def placed(model: MACE, device: str | torch.device, dtype: torch.dtype) -> MACE:
+    """Move a model; too little memory for it stays torch's own error.
+
+    Raises:
+        UserError: If torch cannot use the device, or the device not the precision.
+    """
+    try:
+        return model.to(device=device, dtype=dtype)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device='{device}' cannot be used here: {reason}. Try device='cpu'.") from error
+
+
+def read_model(folder: Path, description: dict[str, Any]) -> tuple[MACE, Probe | None]:
+    """The model of a folder as it was saved, and what its test structure must give if that was saved too.
+
+    Raises:
+        UserError: If the folder is incomplete or damaged.
+    """
     try:
         weights = read_weights(folder, description)
         # The random weights that are overwritten here must not advance the caller's random numbers.
@@ -111,10 +141,7 @@ def load_model(
         model.to(DTYPES[description["dtype"]])
         model.load_state_dict(load(weights))
         model.metadata = description["metadata"]
-        use_kernels(model, kernel)
-        wanted = DTYPES[dtype] if dtype else model.dtype
-        if description["schema_version"] > 1:
-            check_probe(model.to(device=device, dtype=torch.float64).eval(), description["probe"], folder)
+        return model, read_probe(description["probe"]) if description["schema_version"] > 1 else None
     except UserError:
         raise
     except FileNotFoundError as error:
@@ -125,8 +152,6 @@ def load_model(
         # torch lists every weight that does not fit: the first will do.
         reason = " ".join(line.strip() for line in str(error).splitlines()[:2])
         raise UserError(f"{folder} is damaged: {reason[:300]}") from error
-    model.to(device=device, dtype=wanted)
-    return model.eval()
 
 
 def read_weights(folder: Path, description: dict[str, Any]) -> bytes:

@@ -9,7 +9,7 @@ from mace_gaunt.tensor_products.contracts import EdgeProduct, FeatureProduct, No
 from mace_gaunt.tensor_products.families import FAMILIES, product_class
 from mace_gaunt.tensor_products.selection import Choice, candidates, example_inputs, products_of, select_kernel
 
-KernelChoice = str | Mapping[str, str] | None
+KernelChoice = str | Mapping[str, str | None] | None
 """A name for every product that has it, {"edge": X, "node": Y, "selfmix": Z}, or "auto" or None to measure."""
 CONTRACTS = {"edge": EdgeProduct, "node": NodeProduct, "selfmix": FeatureProduct}
 """Where a product stands, and which contract it fulfils there."""
@@ -30,13 +30,15 @@ def use_kernels(model: nn.Module, kernel: KernelChoice) -> None:
         kernel: A name goes to every product whose family has it; a mapping names them one by one.
 
     Raises:
-        UserError: If no product has it.
+        UserError: If no product has it, or a place is named that the model does not have.
     """
     wanted = as_mapping(kernel)
     products = [product for _, product in products_of(model)]
     for place in CONTRACTS:
         members = [product for product in products if place_of(product) == place]
         name = wanted.get(place, "auto")
+        if isinstance(kernel, Mapping) and name != "auto" and not members:
+            raise UserError(f"kernel: the model has no {place} product that could use '{name}': leave '{place}' out.")
         if not isinstance(kernel, Mapping) and not any(name in product.KERNELS for product in members):
             continue
         for product in members:
@@ -65,7 +67,7 @@ def as_mapping(kernel: KernelChoice) -> dict[str, str]:
     for place in kernel:
         if place not in CONTRACTS:
             raise UserError(f"kernel={dict(kernel)}: a product is 'edge', 'node' or 'selfmix', not '{place}'.")
-    return {str(place): str(name) for place, name in kernel.items()}
+    return {str(place): "auto" if name is None else str(name) for place, name in kernel.items()}
 
 
 def refusal(kernel: str, products: list[Product]) -> str:

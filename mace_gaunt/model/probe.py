@@ -21,6 +21,8 @@ POSITIONS = (
     (1.04, 1.02, 2.11),
     (-1.47, 0.71, 1.63),
 )
+Probe = tuple[torch.Tensor, torch.Tensor]
+"""Interaction energy (eV) and forces (eV/Å) of the cluster, float64."""
 TOLERANCE = 1e-6
 """Largest difference over the largest value; kernels of a family agree to 1e-10 in the tests."""
 
@@ -35,20 +37,34 @@ def compute_probe(model: MACE) -> dict[str, Any]:
     return {"interaction_energy_eV": energy.item(), "forces_eV_A": forces.tolist()}
 
 
-def check_probe(model: MACE, expected: dict[str, Any], where: object) -> None:
+def read_probe(kept: dict[str, Any]) -> Probe:
+    """Energy and forces from the JSON values that `compute_probe` made.
+
+    Raises:
+        KeyError: If one of them is missing.
+        ValueError, TypeError: If they are no such numbers.
+    """
+    energy, forces = (
+        torch.tensor(kept[name], dtype=torch.float64) for name in ("interaction_energy_eV", "forces_eV_A")
+    )
+    if energy.numel() != 1 or forces.shape != (len(POSITIONS), 3):
+        raise ValueError("probe: it does not hold the energy and the forces of the test structure")
+    return energy, forces
+
+
+def check_probe(model: MACE, expected: Probe, where: object) -> None:
     """Compare with what a model folder keeps.
 
     Args:
         model: In float64, on the device and with the kernels to be used.
-        expected: From `compute_probe`.
+        expected: From `read_probe`.
         where: The folder, for the message.
 
     Raises:
         UserError: If energy or forces differ by more than rounding.
     """
     found = values(model)
-    for what, value, kept in zip(("energy", "forces"), found, expected.values(), strict=True):
-        kept = torch.tensor(kept, dtype=torch.float64)
+    for what, value, kept in zip(("energy", "forces"), found, expected, strict=True):
         scale = max(1.0, float(kept.abs().max()))
         difference = float((value.cpu() - kept).abs().max())
         if not difference <= TOLERANCE * scale:
@@ -59,7 +75,7 @@ def check_probe(model: MACE, expected: dict[str, Any], where: object) -> None:
             )
 
 
-def values(model: MACE) -> tuple[torch.Tensor, torch.Tensor]:
+def values(model: MACE) -> Probe:
     """Interaction energy, shape [1], and forces, shape [n_nodes, 3], of the cluster; of several heads by the first."""
     if len(model.of_head) > 1:
         model = copy.deepcopy(model).choose_head(model.heads[0])

@@ -36,6 +36,17 @@ def polynomial_cutoff(lengths: Tensor, r_max: float | Tensor, p: int) -> Tensor:
     return torch.where(x < 1, inside, torch.zeros_like(x))
 
 
+def given_table(values: Sequence[float], number: int, name: str) -> Tensor:
+    """Numbers as a table, shape [number], float64.
+
+    Raises:
+        ValueError: If there are more or fewer.
+    """
+    if len(values) != number or not all(math.isfinite(value) for value in values):
+        raise ValueError(f"{name} must be {number} finite numbers, found {list(values)}")
+    return torch.tensor(list(values), dtype=torch.float64)
+
+
 class BesselBasis(TableModule):
     """Spherical Bessel functions of degree 0 that vanish at r_max, times the polynomial cutoff.
 
@@ -117,6 +128,9 @@ class ZBLRepulsion(TableModule):
         power: Exponent of the atomic numbers in it.
         radii: Covalent radius of each element (Å); those of Cordero et al. when None.
         scaled: Whether the model's scale multiplies it, as in MACE.
+
+    Raises:
+        ValueError: If there is not one radius for each element.
     """
 
     numbers: Tensor
@@ -146,8 +160,8 @@ class ZBLRepulsion(TableModule):
         self.terms = list(zip(coefficients, exponents, strict=True))
         self.coulomb, self.screening, self.power = coulomb, screening, power
         self.register_table("numbers", torch.tensor(atomic_numbers, dtype=torch.float64))
-        known = radii_of(atomic_numbers) if radii is None else list(radii)
-        self.register_table("radii", torch.tensor(known, dtype=torch.float64))
+        known = radii_of(atomic_numbers) if radii is None else radii
+        self.register_table("radii", given_table(known, len(atomic_numbers), "zbl.radii"))
 
     def forward(self, lengths: Tensor, node_types: Tensor, edge_index: Tensor, *, mirrored: bool = False) -> Tensor:
         """Repulsion energy of each node, half of every pair.

@@ -4,7 +4,6 @@ The transforms and the Gaussian basis are mace-torch's; constants that are not g
 """
 
 import inspect
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from mace_gaunt.errors import nearest
 from mace_gaunt.model.elements import radii_of
-from mace_gaunt.model.radial import BesselBasis, polynomial_cutoff
+from mace_gaunt.model.radial import BesselBasis, given_table, polynomial_cutoff
 from mace_gaunt.so3.tables import TableModule
 
 KEYS = ("basis", "transform", "envelope", "gate")
@@ -208,14 +207,3 @@ def made_of(known: Mapping[str, Callable[..., Any]], choice: Any, what: str, *ar
         if constant not in accepted:
             raise ValueError(f"{what}: '{name}' has no constant '{constant}'.{nearest(str(constant), accepted)}")
     return known[name](*arguments, **constants)
-
-
-def given_table(values: Sequence[float], number: int, name: str) -> Tensor:
-    """Numbers as a table, shape [number], float64.
-
-    Raises:
-        ValueError: If there are more or fewer.
-    """
-    if len(values) != number or not all(math.isfinite(value) for value in values):
-        raise ValueError(f"{name} must be {number} finite numbers, found {list(values)}")
-    return torch.tensor(list(values), dtype=torch.float64)

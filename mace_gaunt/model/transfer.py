@@ -1,7 +1,7 @@
 """Weights of one model in another that knows other elements, and parts that stay as they are."""
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from mace_gaunt.errors import UserError, nearest
 from mace_gaunt.model.blocks import ElementEmbedding
 from mace_gaunt.model.checkpoint import build_model
 from mace_gaunt.model.element_linear import ElementLinear
+from mace_gaunt.model.elements import radii_of
 from mace_gaunt.model.mace import MACE
 
 # They divide by the square root of the number of elements, so their weights grow with it.
@@ -62,10 +63,37 @@ def element_axes(description: dict[str, Any]) -> dict[str, int]:
 
 
 def _shapes(description: dict[str, Any], count: int) -> dict[str, torch.Size]:
-    elements = {"atomic_numbers": list(range(1, count + 1)), "E0s": [0.0] * count}
+    settings = description["hyperparameters"]
+    elements = for_elements(settings, range(1, count + 1)) | {"E0s": [0.0] * count}
     with torch.random.fork_rng(devices=[]):
-        model = build_model({**description, "hyperparameters": description["hyperparameters"] | elements})
+        model = build_model({**description, "hyperparameters": settings | elements})
     return {name: parameter.shape for name, parameter in model.named_parameters()}
+
+
+def for_elements(hyperparameters: Mapping[str, Any], numbers: Sequence[int]) -> dict[str, Any]:
+    """What changes in a model's hyperparameters with its elements, but for E0s: a model may keep a radius of each.
+
+    Args:
+        hyperparameters: Of a model.json.
+        numbers: The other elements, ascending.
+
+    Returns:
+        `atomic_numbers`; `zbl` and `radial` too where they hold radii, with those of the model for its own elements and
+        those of Cordero et al. for new ones.
+    """
+
+    def with_radii(constants: Mapping[str, Any]) -> dict[str, Any]:
+        own = dict(zip(hyperparameters["atomic_numbers"], constants["radii"], strict=True))
+        return {**constants, "radii": [own[one] if one in own else radii_of([one])[0] for one in numbers]}
+
+    changed: dict[str, Any] = {"atomic_numbers": list(numbers)}
+    zbl, radial = hyperparameters.get("zbl"), hyperparameters.get("radial") or {}
+    transform = radial.get("transform")
+    if isinstance(zbl, Mapping) and zbl.get("radii"):
+        changed["zbl"] = with_radii(zbl)
+    if isinstance(transform, Mapping) and transform.get("radii"):
+        changed["radial"] = {**radial, "transform": with_radii(transform)}
+    return changed
 
 
 def freeze(model: torch.nn.Module, patterns: Sequence[str]) -> list[str]:

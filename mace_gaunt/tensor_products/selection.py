@@ -5,22 +5,22 @@ gradients, then timed in turns, on a part of a large batch (`sample.py`); the ch
 version in memory and in a small file.
 """
 
-import json
-import os
+import logging
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from mace_gaunt import __version__
-from mace_gaunt.files import write_whole
 from mace_gaunt.so3.harmonics import spherical_harmonics
 from mace_gaunt.tensor_products.contracts import EdgeProduct, FeatureProduct, NodeProduct, Product
+from mace_gaunt.tensor_products.measurements import recall, remember
 from mace_gaunt.tensor_products.sample import enough_graph, enough_rows, first_rows
 
 FIRST_ROUNDS, ROUNDS, MOST_ROUNDS = 3, 7, 50
@@ -30,8 +30,8 @@ ENOUGH_SECONDS = 0.2
 DROP_ABOVE = 3.0
 """A kernel that takes this much longer than the best in each of the first rounds is not timed again."""
 TOLERANCES = {torch.float32: 1e-3, torch.float64: 1e-8}
-
-_memory: dict[str, dict[str, float]] = {}
+Found = TypeVar("Found")
+log = logging.getLogger(__name__)
 
 
 class KernelDisagreementError(RuntimeError):
@@ -120,11 +120,15 @@ def candidates(product: Product) -> list[str]:
 
 
 def measure(product: Product, inputs: tuple[Tensor, ...], names: list[str], order: int) -> dict[str, float]:
-    """Median milliseconds of each kernel with derivatives up to an order, in turns, after a check that they agree."""
+    """Median milliseconds of each kernel with derivatives up to an order, in turns, after a check that they agree.
+
+    Kernels for which the device has too little memory are left out, but for the first.
+    """
     first, asked_for = product.kernel_name, product.asked_for
     runs: dict[str, Callable[[], list[Tensor]]] = {}
     try:
         kernels = {name: product.use_kernel(name).kernel for name in names}
+        product.kernel = kernels[names[0]]
         probe = torch.ones_like(call(product, inputs).detach())
 
         def run(name: str, order: int) -> list[Tensor]:
@@ -132,13 +136,27 @@ def measure(product: Product, inputs: tuple[Tensor, ...], names: list[str], orde
             return derivatives(product, inputs, probe, order)
 
         reference = run(names[0], 1)
+        runs = {names[0]: partial(run, names[0], order)}
         for name in names[1:]:
-            check_agreement(product.family, names[0], name, reference, run(name, 1))
-        runs = {name: lambda name=name: run(name, order) for name in names}  # type: ignore[misc]
+            found = if_it_fits(partial(run, name, 1), name)
+            if found is not None:
+                check_agreement(product.family, names[0], name, reference, found)
+                runs[name] = partial(run, name, order)
         return timed_in_turns(runs, inputs[0].device)
     finally:
         product.use_kernel(first)
         product.asked_for = asked_for
+
+
+def if_it_fits(run: Callable[[], Found], name: str) -> Found | None:
+    """What a run of a kernel gives; None where the device has too little memory for it."""
+    with suppress(torch.OutOfMemoryError):
+        return run()
+    log.info("kernel '%s' needs more memory than there is: it is left out", name)
+    # The error is gone by now, and with it the frames that held the memory.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
 
 
 def derivatives(product: Product, inputs: tuple[Tensor, ...], probe: Tensor, order: int) -> list[Tensor]:
@@ -150,7 +168,10 @@ def derivatives(product: Product, inputs: tuple[Tensor, ...], probe: Tensor, ord
     wanted = [leaf for leaf in leaves if leaf.requires_grad]
     with torch.enable_grad():
         result = call(product, leaves)
-        gradients = torch.autograd.grad((result * probe).sum(), wanted, create_graph=order == 2)
+        # Of degree 0 alone, harmonics do not depend on the vectors.
+        gradients = torch.autograd.grad(
+            (result * probe).sum(), wanted, create_graph=order == 2, allow_unused=True, materialize_grads=True
+        )
         if order == 2:
             total = sum(((gradient * gradient).sum() for gradient in gradients), (result * result).sum())
             weights = [parameter for parameter in product.parameters() if parameter.requires_grad]
@@ -180,11 +201,24 @@ def check_agreement(family: str, one: str, other: str, expected: list[Tensor], f
 
 
 def timed_in_turns(runs: dict[str, Callable[[], list[Tensor]]], device: torch.device) -> dict[str, float]:
-    """Median milliseconds of each, one round after the other so that noise meets all alike."""
+    """Median milliseconds of each, one round after the other so that noise meets all alike.
+
+    What does not fit into the device's memory is left out, but for the first.
+    """
+    first = next(iter(runs))
     times: dict[str, list[float]] = {name: [] for name in runs}
+
+    def time_once(name: str) -> None:
+        once = partial(timed, runs[name], device)
+        seconds = once() if name == first else if_it_fits(once, name)
+        if seconds is None:
+            del times[name]
+        else:
+            times[name].append(seconds)
+
     for _ in range(FIRST_ROUNDS):
-        for name, run in runs.items():
-            times[name].append(timed(run, device))
+        for name in list(times):
+            time_once(name)
     best = min(min(values) for values in times.values())
     kept = [name for name, values in times.items() if min(values) <= DROP_ABOVE * best]
     begin = time.perf_counter()
@@ -194,7 +228,8 @@ def timed_in_turns(runs: dict[str, Callable[[], list[Tensor]]], device: torch.de
         if spent > SECONDS_PER_PRODUCT or (done >= ROUNDS and spent > ENOUGH_SECONDS):
             break
         for name in kept:
-            times[name].append(timed(runs[name], device))
+            if name in times:
+                time_once(name)
     return {name: statistics.median(values) * 1e3 for name, values in times.items()}
 
 
@@ -228,38 +263,6 @@ def describe(product: Product, inputs: tuple[Tensor, ...], names: list[str], ord
     parts = [product.family, *shape, sorted(product.options().items()), sizes, inputs[0].shape[-1], inputs[0].dtype]
     parts += [f"{order} derivatives", kind, sorted(names), torch.__version__, __version__]
     return " | ".join(str(part) for part in parts)
-
-
-def cache_file() -> Path:
-    """Where measurements are kept between runs: $XDG_CACHE_HOME/mace_gaunt/kernels.json."""
-    return Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))) / "mace_gaunt" / "kernels.json"
-
-
-def recall(key: str) -> dict[str, float] | None:
-    """An earlier measurement, from this process or an earlier one."""
-    if key not in _memory:
-        _memory.update({found: times for found, times in read_cache().items() if found not in _memory})
-    return _memory.get(key)
-
-
-def read_cache() -> dict[str, dict[str, float]]:
-    """The file's content; nothing where it is absent or was damaged."""
-    try:
-        content = json.loads(cache_file().read_text(encoding="utf-8"))
-        return {str(key): {str(n): float(t) for n, t in times.items()} for key, times in content.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
-        return {}
-
-
-def remember(key: str, times: dict[str, float]) -> None:
-    """Keep a measurement; a home that cannot be written to costs the next process a second, no more."""
-    _memory[key] = times
-    path = cache_file()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps({**read_cache(), key: times}, indent=1))
-    except OSError:
-        return
 
 
 def example_inputs(product: Product, n_nodes: int, n_edges: int) -> tuple[Tensor, ...]:

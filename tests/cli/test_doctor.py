@@ -67,5 +67,14 @@ def test_no_compiler_and_no_cache(monkeypatch, tmp_path):
     assert "cannot be written" in doctor.caches()[1]
 
 
+def test_a_user_without_a_home(monkeypatch):
+    def no_home() -> None:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("mace_gaunt.cache.cache_folder", no_home)
+    _, told, is_wrong = doctor.caches()
+    assert "without a home" in told and "XDG_CACHE_HOME" in told and is_wrong
+
+
 def test_it_takes_no_words(refused):
     assert "doctor takes no 'run=a'" in refused("doctor", "run=a")

@@ -16,6 +16,7 @@ from mace_gaunt.errors import UserError
 from mace_gaunt.model import probe
 from mace_gaunt.model.checkpoint import SCHEMA_VERSION, save_model, sealed
 from mace_gaunt.model.gradients import predict
+from mace_gaunt.model.mace import MACE
 
 
 @pytest.fixture(params=list(CHOICES))
@@ -93,6 +94,10 @@ def test_one_name_goes_to_every_product_that_has_it(tmp_path):
     assert (edge.kernel_name, node.kernel_name) == ("aligned", "grid")
     with pytest.raises(UserError, match="'edge', 'node' or 'selfmix', not 'edges'"):
         load_model(saved, kernel={"edges": "grid"})
+    with pytest.raises(UserError, match="the model has no selfmix product that could use 'grid': leave 'selfmix' out"):
+        load_model(saved, kernel={"edge": "grid", "selfmix": "grid"})
+    left_open = last_products(load_model(saved, kernel={"edge": "aligned", "node": None, "selfmix": "auto"}))
+    assert [product.asked_for for product in left_open] == ["aligned", "auto"]
 
 
 @pytest.mark.parametrize(
@@ -109,6 +114,8 @@ def test_one_name_goes_to_every_product_that_has_it(tmp_path):
         (lambda path: change_hyperparameter(path, r_max=-1.0), "damaged: r_max must be positive"),
         (lambda path: drop(path, "metadata"), "has no 'metadata'"),
         (lambda path: drop(path, "probe"), "has no 'probe'"),
+        (lambda path: edit(path, probe={"interaction_energy_eV": 1.0}), "has no 'forces_eV_A'"),
+        (lambda path: edit(path, probe={"interaction_energy_eV": 1.0, "forces_eV_A": [[0.0] * 3]}), "damaged: probe"),
         (lambda path: drop(path, "weights_sha256"), "has no 'weights_sha256'"),
         (lambda path: flip(path / "weights.safetensors"), r"weights\.safetensors is not the file that was saved"),
         (lambda path: flip(path / "weights.safetensors", -1), r"weights\.safetensors is not the file that was saved"),
@@ -193,4 +200,37 @@ def test_a_machine_that_computes_something_else_is_told(folder, monkeypatch, par
 
     monkeypatch.setattr(probe, "values", wrong)
     with pytest.raises(UserError, match=rf"the {part} of its test structure differ by .* `mace-gaunt doctor`"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_cannot_be_used_is_named_and_not_the_folder(folder, device):
+    with pytest.raises(UserError, match=f"^device='{device}' cannot be used here: .* Try device='cpu'.") as error:
+        load_model(folder, device=device)
+    assert "damaged" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), RuntimeError("of a kernel")]
+)
+def test_what_goes_wrong_in_the_test_structure_is_no_damage(folder, monkeypatch, error):
+    def fail(model):
+        raise error
+
+    monkeypatch.setattr(probe, "values", fail)
+    with pytest.raises(type(error)) as found:
+        load_model(folder)
+    assert found.value is error
+
+
+def test_too_little_memory_for_a_device_stays_what_it_is(folder, monkeypatch):
+    error, place = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), MACE.to
+
+    def fail(model, *arguments, **keywords):
+        if "device" in keywords:
+            raise error
+        return place(model, *arguments, **keywords)
+
+    monkeypatch.setattr(MACE, "to", fail)
+    with pytest.raises(torch.OutOfMemoryError):
         load_model(folder)

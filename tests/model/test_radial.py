@@ -56,3 +56,8 @@ def test_zbl_of_two_carbons():
     assert zbl(lengths, types, edges).sum().item() == pytest.approx(expected, rel=1e-6)
     assert not zbl(torch.full_like(lengths, 1.6), types, edges).any()
     torch.testing.assert_close(zbl(lengths[:1], types, edges[:, :1], mirrored=True), zbl(lengths, types, edges))
+
+
+def test_zbl_takes_one_radius_for_each_element():
+    with pytest.raises(ValueError, match=r"zbl.radii must be 2 finite numbers, found \[0.31, 0.28, 1.28\]"):
+        ZBLRepulsion([6, 8], p=5, radii=[0.31, 0.28, 1.28])

@@ -13,10 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mace_gaunt.tensor_products.kernels.native import load_library, number_of
-
-NAMES = {torch.float32: "float32", torch.float64: "float64"}
-
+from mace_gaunt.tensor_products.kernels.native import load_library, number_of, suffix_of
 
 ARRAYS = ("first_x", "last_x", "first_visit", "row", "z_row")
 
@@ -98,21 +95,35 @@ def run(name: str, plan: int, edge_index: Tensor, inputs: list[Tensor], outputs:
     """Call a function of the library; all tensors are contiguous and on the CPU.
 
     Raises:
-        ValueError: If the inputs do not have the plan's shapes.
+        ValueError: If the inputs do not have the plan's shapes, or a precision that the library has not.
         IndexError: If an edge ends at a node that is not there.
     """
     _, x, z, *_ = inputs
-    n_nodes, n_edges, channels = n_senders(plan, x, z), edge_index.shape[1], x.shape[-1]
+    index = node_numbers(edge_index)
+    n_nodes, n_edges, channels = n_senders(plan, x, z), index.shape[1], x.shape[-1]
     check_shapes(PLANS[plan], n_nodes, n_edges, channels, inputs)
-    index = edge_index.contiguous()
     graph = CGraph(
         n_nodes, n_edges, channels, index.data_ptr(), index.data_ptr() + 8 * n_edges, torch.get_num_threads()
     )
-    function = getattr(load_library(), f"{name}_{NAMES[x.dtype]}")
+    function = getattr(load_library(), f"{name}_{suffix_of(x.dtype)}")
     function.restype = ctypes.c_bool
     pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (*inputs, *outputs)]
     if not function(ctypes.byref(PLANS[plan].as_c), ctypes.byref(graph), *pointers):
         raise IndexError(f"edge_index names nodes that are not there: there are {n_nodes}")
+
+
+def node_numbers(edge_index: Tensor) -> Tensor:
+    """An edge index as the library reads it: [2, n_edges], int64, contiguous.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if edge_index.dim() != 2 or edge_index.shape[0] != 2 or edge_index.dtype not in (torch.int32, torch.int64):
+        raise ValueError(
+            f"edge_index must be senders and receivers, shape [2, n_edges], int64 or int32, found "
+            f"{list(edge_index.shape)}, {edge_index.dtype}"
+        )
+    return edge_index.long().contiguous()
 
 
 def check_shapes(plan: Plan, n_nodes: int, n_edges: int, channels: int, inputs: list[Tensor]) -> None:
@@ -138,7 +149,7 @@ def edge_forward(coef: Tensor, x: Tensor, z: Tensor, edge_index: Tensor, plan: i
         coef: Shape [n_edges, num_terms].
         x: Shape [n_edges or n_nodes, num_x, C].
         z: Shape [n_nodes or n_edges, num_z, C].
-        edge_index: Senders and receivers, shape [2, n_edges], int64.
+        edge_index: Senders and receivers, shape [2, n_edges], int64 or int32.
         plan: From `register_plan`.
     """
     inputs = [coef.contiguous(), x.contiguous(), z.contiguous()]

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +21,34 @@ from mace_gaunt.tensor_products.kernels.cg_dense import (
     row_paths,
     used_monomials,
 )
+from mace_gaunt.tensor_products.kernels.edge_loop import PLANS as EDGE_PLANS
 from mace_gaunt.tensor_products.kernels.edge_loop import Plan, edge_forward, register_plan
 from mace_gaunt.tensor_products.kernels.native import load_library
+from mace_gaunt.tensor_products.kernels.node_loop import PLANS as NODE_PLANS
 from mace_gaunt.tensor_products.kernels.node_loop import CPolynomial, CPowers, node_forward
 from mace_gaunt.tensor_products.kernels.node_loop import Plan as NodePlan
 from mace_gaunt.tensor_products.kernels.node_loop import register_plan as register_node_plan
 
 
-class FusedGauntEdgeKernel(EdgeKernel):
+class PlannedKernel(TableModule):
+    """A kernel that the operators know by the number of its plan, in every process that a pickled model comes to.
+
+    Attributes:
+        plan: The number.
+        arguments: What makes the kernel, and so its plan, again.
+    """
+
+    devices = ("cpu",)
+    plan: int
+    arguments: tuple[Any, ...]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if self.plan not in EDGE_PLANS and self.plan not in NODE_PLANS:
+            self.plan = type(self)(*self.arguments).plan
+
+
+class FusedGauntEdgeKernel(PlannedKernel, EdgeKernel):
     """Gaunt on the grid: the filter is made, multiplied and summed point by point.
 
     Args:
@@ -40,7 +61,6 @@ class FusedGauntEdgeKernel(EdgeKernel):
         ImportError: If there is no compiler.
     """
 
-    devices = ("cpu",)
     synthesis: Tensor
     filters: Tensor
     analysis: Tensor
@@ -48,6 +68,7 @@ class FusedGauntEdgeKernel(EdgeKernel):
     def __init__(self, l_in: int, l_edge: int, l_out: int, normalizers: Sequence[float]) -> None:
         super().__init__()
         load_library()
+        self.arguments = (l_in, l_edge, l_out, normalizers)
         rule = smallest_rule(l_in + l_edge + l_out)
         points, degrees = len(rule.points), l_edge + 1
         factors = torch.tensor(normalizers, dtype=torch.float64)[degree_of_component(l_out)]
@@ -70,7 +91,7 @@ class FusedGauntEdgeKernel(EdgeKernel):
         return self(node_feats, edge_attrs, weights, each_alone(node_feats))
 
 
-class FusedCGEdgeKernel(EdgeKernel):
+class FusedCGEdgeKernel(PlannedKernel, EdgeKernel):
     """Clebsch-Gordan: of each path only the components that couple.
 
     Args:
@@ -82,12 +103,12 @@ class FusedCGEdgeKernel(EdgeKernel):
         ImportError: If there is no compiler.
     """
 
-    devices = ("cpu",)
     coupling: Tensor
 
     def __init__(self, l_in: int, l_edge: int, paths: Sequence[Path]) -> None:
         super().__init__()
         load_library()
+        self.arguments = (l_in, l_edge, paths)
         owners, starts = row_paths(paths), block_starts(range(l_in + 1))
         tensor = coupling_tensor(range(l_in + 1), range(l_edge + 1), paths)
         fans = [(starts[l1], starts[l1] + 2 * l1 + 1) for l1 in (paths[path][0] for path in owners)]
@@ -106,7 +127,7 @@ class FusedCGEdgeKernel(EdgeKernel):
         return self(node_feats, edge_attrs, weights, each_alone(node_feats))
 
 
-class FusedScalarEdgeKernel(EdgeKernel):
+class FusedScalarEdgeKernel(PlannedKernel, EdgeKernel):
     """Scalar features, as in every first layer of either family; see `ScalarInputKernel`.
 
     Args:
@@ -117,11 +138,10 @@ class FusedScalarEdgeKernel(EdgeKernel):
         ImportError: If there is no compiler.
     """
 
-    devices = ("cpu",)
-
     def __init__(self, l_out: int, num_weights: int) -> None:
         super().__init__()
         load_library()
+        self.arguments = (l_out, num_weights)
         rows = num_components(l_out)
         degrees = degree_of_component(l_out).tolist()
         self.num_out = rows
@@ -137,7 +157,7 @@ class FusedScalarEdgeKernel(EdgeKernel):
         return self(node_feats, edge_attrs, weights, each_alone(node_feats))
 
 
-class FusedCGNodeKernel(TableModule):
+class FusedCGNodeKernel(PlannedKernel):
     """Clebsch-Gordan: the products that occur in the symmetric basis, and the coefficients that are not zero.
 
     Args:
@@ -149,11 +169,10 @@ class FusedCGNodeKernel(TableModule):
         ImportError: If there is no compiler.
     """
 
-    devices = ("cpu",)
-
     def __init__(self, l_in: int, l_out: int, correlation: int) -> None:
         super().__init__()
         load_library()
+        self.arguments = (l_in, l_out, correlation)
         bases = symmetric_bases(l_in, l_out, correlation)
         num_paths = [[len(block) for block in basis.coefficients] for basis in bases]
         products = [monomial for wanted in used_monomials(bases) for monomial in sorted(wanted)]
@@ -201,7 +220,7 @@ def polynomial_rows(
             yield degree * degree + m, first[degree] + path, terms
 
 
-class FusedGauntNodeKernel(TableModule):
+class FusedGauntNodeKernel(PlannedKernel):
     """Gaunt: the signal at one point of the grid after the other, its powers, and their analysis.
 
     Args:
@@ -214,11 +233,10 @@ class FusedGauntNodeKernel(TableModule):
         ImportError: If there is no compiler.
     """
 
-    devices = ("cpu",)
-
     def __init__(self, l_in: int, l_out: int, correlation: int, normalizers: Tensor) -> None:
         super().__init__()
         load_library()
+        self.arguments = (l_in, l_out, correlation, normalizers)
         rule = smallest_rule(correlation * l_in + l_out)
         degrees = degree_of_component(l_out)
         analysis = analysis_matrix(rule, l_out) * normalizers[:, degrees, None]

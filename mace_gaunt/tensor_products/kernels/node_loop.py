@@ -8,9 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mace_gaunt.tensor_products.kernels.native import load_library, number_of
-
-NAMES = {torch.float32: "float32", torch.float64: "float64"}
+from mace_gaunt.tensor_products.kernels.native import load_library, number_of, suffix_of
 
 
 class CPolynomial(ctypes.Structure):
@@ -80,7 +78,7 @@ def run(name: str, plan: int, inputs: list[Tensor], outputs: list[Tensor]) -> No
     """Call a function of the library; all tensors are contiguous and on the CPU.
 
     Raises:
-        ValueError: If the inputs do not have the plan's shapes.
+        ValueError: If the inputs do not have the plan's shapes, or a precision that the library has not.
     """
     known = PLANS[plan]
     n, _, channels = inputs[0].shape
@@ -89,7 +87,7 @@ def run(name: str, plan: int, inputs: list[Tensor], outputs: list[Tensor]) -> No
     found = [tuple(value.shape) for value in inputs]
     if found != expected or len({value.dtype for value in inputs}) > 1:
         raise ValueError(f"expected shapes {expected} of one dtype, found {found}, {[v.dtype for v in inputs]}")
-    function = getattr(load_library(), f"{known.kind}_{name}_{NAMES[inputs[0].dtype]}")
+    function = getattr(load_library(), f"{known.kind}_{name}_{suffix_of(inputs[0].dtype)}")
     sizes = [n, channels, torch.get_num_threads()]
     pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (*inputs, *outputs)]
     function(ctypes.byref(known.as_c[inputs[0].dtype]), *map(ctypes.c_int64, sizes), *pointers)

@@ -1,13 +1,16 @@
 """Loops over edges and nodes in C++, built once per machine by its own compiler and kept beside other caches."""
 
+import atexit
 import ctypes
 import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,50 +24,132 @@ COMPILE = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-Wno-psab
 log = logging.getLogger(__name__)
 
 COMPILERS = ("g++", "clang++", "c++")
+SUFFIXES = {torch.float32: "float32", torch.float64: "float64"}
+
+
+class MissingCompilerError(ImportError):
+    """There is no C++ compiler."""
+
+
+def suffix_of(dtype: torch.dtype) -> str:
+    """The end of the names of the library's functions in a precision.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    if dtype not in SUFFIXES:
+        raise ValueError(f"kernel 'fused' computes in {' or '.join(SUFFIXES.values())} only, not in {dtype}")
+    return SUFFIXES[dtype]
+
+
+def words_of_user() -> list[str]:
+    """$CXX: a compiler, maybe with flags, or with another program before it.
+
+    Raises:
+        ImportError: If it has a quotation mark without its second.
+    """
+    try:
+        return shlex.split(os.environ.get("CXX", ""))
+    except ValueError as error:
+        raise ImportError(f"kernel 'fused' cannot be built: CXX={os.environ['CXX']}: {error}") from error
 
 
 def find_compiler() -> str:
-    """The C++ compiler: $CXX, else the first that is found.
+    """The C++ compiler: the first word of $CXX, else the first that is found.
 
     Raises:
-        ImportError: If there is none.
+        MissingCompilerError: If there is none.
     """
-    names = (os.environ["CXX"],) if os.environ.get("CXX") else COMPILERS
+    names = tuple(words_of_user()[:1]) or COMPILERS
     found = next((path for path in map(shutil.which, names) if path), None)
     if found is None:
-        raise ImportError(f"kernel 'fused' needs a C++ compiler ({', '.join(names)}): install one, or set CXX")
+        raise MissingCompilerError(f"kernel 'fused' needs a C++ compiler ({', '.join(names)}): install one, or set CXX")
     return found
 
 
-@lru_cache(maxsize=1)
 def load_library() -> ctypes.CDLL:
     """The library, built unless it was before.
 
     Raises:
         ImportError: If it cannot be built or loaded here, with the reason.
     """
+    found = library_or_reason()
+    if isinstance(found, str):
+        raise ImportError(found)
+    return found
+
+
+@lru_cache(maxsize=1)
+def library_or_reason() -> ctypes.CDLL | str:
+    """The library, or why it could not be made: a process tries that once, since it takes seconds to fail.
+
+    Raises:
+        MissingCompilerError: Not remembered, since it is soon found out, and one may be installed meanwhile.
+    """
     try:
-        return ctypes.CDLL(str(find_library()))
-    except OSError as error:
-        raise ImportError(f"kernel 'fused' cannot be used here: {error}") from error
+        return open_library()
+    except MissingCompilerError as error:
+        tell(str(error))
+        raise
+    except (ImportError, OSError) as error:
+        reason = str(error) if isinstance(error, ImportError) else f"kernel 'fused' cannot be used here: {error}"
+        tell(reason)
+        return reason
 
 
-def find_library() -> Path:
-    """The built library, from the cache or built now; in a temporary folder where the cache cannot be written.
+@lru_cache
+def tell(reason: str) -> None:
+    """Warn, once for each reason."""
+    log.warning("%s. kernel=auto goes on with the other kernels", reason)
+
+
+def open_library() -> ctypes.CDLL:
+    """The library of the cache if it can be loaded, else one that is built now.
+
+    Raises:
+        ImportError: If it cannot be built.
+        OSError: If what was built cannot be loaded.
+    """
+    kept = kept_library()
+    if kept is not None:
+        try:
+            return ctypes.CDLL(str(kept))
+        except OSError as error:
+            log.info("%s cannot be loaded (%s)", kept, error)
+    return ctypes.CDLL(str(new_library()))
+
+
+def kept_library() -> Path | None:
+    """The library in the cache, be it one that cannot be written; None if there is none, or no home to keep it in."""
+    with suppress(OSError, RuntimeError):
+        path = cache_folder() / library_name()
+        if path.is_file():
+            return path
+    return None
+
+
+def new_library() -> Path:
+    """The library, built now; in a folder that goes with the process where the cache cannot be written.
 
     Raises:
         ImportError: If it cannot be built.
     """
-    name = f"loops-{fingerprint()}.so"
-    path = cache_folder() / name
-    if not path.is_file():
-        path = (writable_folder() or Path(tempfile.mkdtemp(prefix="mace_gaunt-"))) / name
-        build(path)
+    folder = writable_folder()
+    if folder is None:
+        folder = Path(tempfile.mkdtemp(prefix="mace_gaunt-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = folder / library_name()
+    build(path)
     return path
 
 
+def library_name() -> str:
+    """Name of the library's file."""
+    return f"loops-{fingerprint()}.so"
+
+
 def fingerprint() -> str:
-    """Changes with source, flags, processor and the OpenMP that torch brings."""
+    """Changes with source, flags, processor, the C library and the OpenMP that torch brings."""
     here = Path(__file__).parent
     parts = (
         [(here / name).read_text() for name in SOURCES + HEADERS],
@@ -72,6 +157,7 @@ def fingerprint() -> str:
         processor(),
         os.environ.get("CXX", ""),
         str(openmp()),
+        platform.libc_ver(),
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
@@ -111,6 +197,9 @@ def build(path: Path) -> None:
         libraries = [str(own), f"-Wl,-rpath,{own.parent}"] if own else []
         result = Path(folder) / path.name
         run([*COMPILE, "-shared", *map(str, objects), "-o", str(result), *libraries])
+        with result.open("rb") as file:
+            # A file that is cut off would end every process that loads it.
+            os.fsync(file.fileno())
         result.replace(path)
 
 
@@ -120,8 +209,8 @@ def run(*commands: list[str]) -> None:
     Raises:
         ImportError: With the message of the first that fails.
     """
-    compiler = find_compiler()
-    jobs = [subprocess.Popen([compiler, *command], stderr=subprocess.PIPE, text=True) for command in commands]
+    compiler = [find_compiler(), *words_of_user()[1:]]
+    jobs = [subprocess.Popen([*compiler, *command], stderr=subprocess.PIPE, text=True) for command in commands]
     messages = [job.communicate()[1] for job in jobs]
     for job, message in zip(jobs, messages, strict=True):
         if job.returncode:
