@@ -127,7 +127,7 @@ class AtomsDataModule(lightning.LightningDataModule):
         self.forces_mask = forces_mask
         self.overrides = check_overrides(statistics)
         self.file_hashes: dict[str, str] = {}
-        self._graphs = GraphBuilder(r_max, self.keys, self.config_type_weights, self.finish_frame)
+        self._graphs = GraphBuilder(r_max, self.keys, self.config_type_weights, self.finish_frame, self.label_settings)
         self._labels: dict[str, FileLabels] = {}
         self._training: TrainingSet | None = None
         self._test: dict[str, Sequence[AtomicData]] | None = None
@@ -197,6 +197,11 @@ class AtomsDataModule(lightning.LightningDataModule):
             graph: Its graph, changed in place.
         """
         mask_forces(graph, self.forces_mask)
+
+    @property
+    def label_settings(self) -> dict[str, str]:
+        """The settings that `finish_frame` depends on, by name: statistics are cached by them, among others."""
+        return {"forces_mask": self.forces_mask}
 
     def finish_stored(self, graph: AtomicData) -> None:
         """Change the labels of a frame of a store as the data set has it.
@@ -310,9 +315,9 @@ class AtomsDataModule(lightning.LightningDataModule):
         further = self.open_store(others[0]).store.atomic_numbers if others else []
         manifest = train.store.manifest
         statistics = stored_statistics(manifest, further, self.E0s, self.forces_mask, self.overrides)
-        train = self.open_store(stores[0], statistics.atomic_numbers)
+        train = self.open_store(stores[0], statistics.atomic_numbers).without_isolated_atoms()
         if others:
-            valid = self.open_store(others[0], statistics.atomic_numbers)
+            valid = self.open_store(others[0], statistics.atomic_numbers).without_isolated_atoms()
             if self.split.max_train_frames is not None:
                 train = train.take(self.split.choose_limited(len(train)))
         else:

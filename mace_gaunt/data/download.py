@@ -1,10 +1,13 @@
 """Fetch public data sets, checked: what lands under its name is complete and the right file."""
 
 import hashlib
+import http.client
 import logging
+import lzma
 import os
 import urllib.error
 import urllib.request
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,7 +117,7 @@ def _get(split: str, expected: PublicFile, folder: Path, address: str, by_hand: 
     """One file: look whether it is there, else fetch, check and name it."""
     there = list_splits(folder).get(split)
     if there is not None:
-        _check(COMPRESSION.get(there.suffix, bytes)(there.read_bytes()), expected, str(there), "Move it away.")
+        _check(_content(there), expected, str(there), "Move it away.")
         return "already there"
     url = f"{address.rstrip('/')}/{split}.xyz"
     try:
@@ -124,7 +127,9 @@ def _get(split: str, expected: PublicFile, folder: Path, address: str, by_hand: 
         if error.code == 404 and expected.optional:
             return "not at the address"
         raise UserError(f"{url} answers {error.code} {error.reason}. By hand: {by_hand} to {folder}.") from error
-    except OSError as error:
+    except ValueError as error:
+        raise UserError(f"address={address}: {error}. It begins with https://, http:// or file://.") from error
+    except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise UserError(
             f"cannot fetch {url}: {reason}. Without a network here: on a machine that has one, {by_hand} to {folder}."
@@ -135,6 +140,14 @@ def _get(split: str, expected: PublicFile, folder: Path, address: str, by_hand: 
     partial.write_bytes(content)
     partial.replace(folder / f"{split}.xyz")
     return "fetched"
+
+
+def _content(path: Path) -> bytes:
+    """What a file holds, unpacked."""
+    try:
+        return COMPRESSION.get(path.suffix, bytes)(path.read_bytes())
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise UserError(f"{path} cannot be read: {error}. Move it away.") from error
 
 
 def _check(content: bytes, expected: PublicFile, where: str, advice: str) -> None:

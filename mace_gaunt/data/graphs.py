@@ -1,7 +1,7 @@
 """Frames of files -> graphs, each built once."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -40,6 +40,7 @@ class GraphBuilder:
         keys: LabelKeys,
         weights: Mapping[str, float] | None = None,
         finish: Finish | None = None,
+        label_settings: Mapping[str, str] | None = None,
     ) -> None:
         """Start with none.
 
@@ -48,11 +49,13 @@ class GraphBuilder:
             keys: Where the labels are.
             weights: Weight of each config_type in the loss.
             finish: Changes every graph in place when it has been built from its structure.
+            label_settings: The settings that `finish` depends on, by name; what is kept of the graphs is kept by them.
         """
         self.r_max = r_max
         self.keys = keys
         self.weights = dict(weights or {})
         self.finish = finish
+        self.label_settings = dict(label_settings or {})
         self._built: dict[tuple[Path, int], AtomicData] = {}
 
     def build(self, frames: Frames, atomic_numbers: Sequence[int]) -> list[AtomicData]:
@@ -79,3 +82,20 @@ class GraphBuilder:
             except UserError as error:
                 raise UserError(f"{frames.path}, frame {index}: {error}") from error
         return [self._built[frames.path, index] for index in frames.indices]
+
+    def set_node_types(self, graphs: Iterable[AtomicData], atomic_numbers: Sequence[int]) -> None:
+        """Let graphs that were built here count the elements of a model.
+
+        Args:
+            graphs: The graphs, changed in place.
+            atomic_numbers: The elements of the model, sorted.
+
+        Raises:
+            UserError: If an element is unknown; names file and frame.
+        """
+        for graph in graphs:
+            try:
+                graph.node_types = node_types(graph.atomic_numbers.numpy(), atomic_numbers)
+            except UserError as error:
+                path, index = next(place for place, built in self._built.items() if built is graph)
+                raise UserError(f"{path}, frame {index}: {error}") from error

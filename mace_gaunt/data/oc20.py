@@ -15,7 +15,7 @@ from ase.data import chemical_symbols
 from mace_gaunt.data.atomic_data import AtomicData
 from mace_gaunt.data.datamodule import AtomsDataModule, Files, name_files
 from mace_gaunt.data.labels import read_labels
-from mace_gaunt.data.readers import Frames, split_slice
+from mace_gaunt.data.readers import Frames, split_slice, window
 from mace_gaunt.data.reference_energies import E0Policy, given_energies
 from mace_gaunt.data.sources.discovery import find_sources
 from mace_gaunt.data.store.energies import (
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 TASKS = ("s2ef", "is2re")
 VALIDATION = ("val_id", "val_ood_ads", "val_ood_cat", "val_ood_both")
+DEFAULT_VALID = "val_id"
 TESTS = ("test_id", "test_ood_ads", "test_ood_cat", "test_ood_both")
 TRAINING = {"s2ef": ("200K", "2M", "20M", "all", "md"), "is2re": ("10k", "100k", "all")}
 # Where the released archives put a split, from the root; {size} is "200k" and {split} "val_id".
@@ -70,7 +71,7 @@ class OC20DataModule(AtomsDataModule):
         root: str | Path | None = None,
         task: Literal["s2ef", "is2re"] = "s2ef",
         train: str = "200K",
-        valid: str | None = "val_id",
+        valid: str | None = DEFAULT_VALID,
         test: Files | None = None,
         energy_reference: Literal["total", "adsorption", "linear"] = "adsorption",
         linear_reference: str | Path | None = None,
@@ -88,7 +89,7 @@ class OC20DataModule(AtomsDataModule):
             root: Folder of the splits; None is $MACE_GAUNT_DATA/oc20, or data/oc20 where that variable is not set.
             task: "s2ef" or "is2re".
             train: Split to train on: 200K, 2M, 20M, all or md; of is2re 10k, 100k or all.
-            valid: Split to validate on; None splits it off the training set.
+            valid: Split to validate on; None splits it off the training set. With train_file give valid_file.
             test: Splits to test on; None is the four validation splits, as far as they are there.
             energy_reference: "total", "adsorption" or "linear".
             linear_reference: Of "linear": .npz file with the energy per element in `coeff`; None is oc20_linref.npz in
@@ -113,6 +114,8 @@ class OC20DataModule(AtomsDataModule):
             E0s = linear_energies(linear_reference or self.root / LINEAR_FILE)
         elif energy_reference != "linear" and linear_reference is not None:
             raise UserError("linear_reference is read with energy_reference=linear only.")
+        if train_file is not None and valid_file is None and valid not in (None, DEFAULT_VALID):
+            raise UserError(f"valid={valid} goes with train=; with train_file give valid_file={valid}.")
         valid = valid if train_file is None else None
         if task == "is2re":
             settings = {"require_forces": False, "forces_key": None} | settings
@@ -168,6 +171,11 @@ class OC20DataModule(AtomsDataModule):
             )
         return frames
 
+    @property
+    def label_settings(self) -> dict[str, str]:
+        """See `AtomsDataModule`."""
+        return super().label_settings | {"task": self.task, "energy_reference": self.energy_reference}
+
     def finish_stored(self, graph: AtomicData) -> None:
         """Take the energy from where the task has it."""
         super().finish_stored(graph)
@@ -178,11 +186,13 @@ class OC20DataModule(AtomsDataModule):
             graph.forces = torch.full_like(graph.forces, torch.nan)
 
     def _read(self, file: str | Path, required: Iterable[str]) -> Frames:
-        n_frames = sum(map(len, find_sources(split_slice(file)[0])))
+        path, chosen = split_slice(file)
+        n_frames = len(range(sum(map(len, find_sources(path))))[slice(*window(chosen))])
         if n_frames > MAX_FRAMES_IN_MEMORY:
+            # A store is made of whole files; a part of it is trained on as "FOLDER[:1000]".
             raise UserError(
-                f"{file} has {n_frames} frames, too many to keep in memory. Make a store of it: mace-gaunt data "
-                f"prepare path={file} out=FOLDER r_max={self.r_max:g} energy_reference={self.energy_reference}"
+                f"{file} has {n_frames} frames to read, too many to keep in memory. Make a store of it: mace-gaunt "
+                f"data prepare path={path} out=FOLDER r_max={self.r_max:g} energy_reference={self.energy_reference}"
             )
         frames = super()._read(file, () if self.task == "is2re" else required)
         self._check_energies(frames, bool(tuple(required)))

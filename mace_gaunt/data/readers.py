@@ -23,6 +23,7 @@ __all__ = [
     "check_exists",
     "read_frames",
     "split_slice",
+    "window",
 ]
 
 COMPRESSION: dict[str, Callable[[bytes], bytes]] = {suffix: module.decompress for suffix, module in COMPRESSORS.items()}
@@ -76,7 +77,7 @@ def read_frames(expression: str | Path) -> Frames:
     path, chosen = split_slice(expression)
     check_exists(path)
     sources = find_sources(path)
-    start, stop = _window(chosen)
+    start, stop = window(chosen)
     atoms = _read(sources, start, stop)
     indices = list(range(start + len(atoms)))[chosen or slice(None)]
     if not indices:
@@ -125,8 +126,15 @@ def check_exists(path: Path) -> None:
         check_kind(path)
 
 
-def _window(chosen: slice | None) -> tuple[int, int | None]:
-    """What has to be read for a slice: its first record and the end, all where it counts from the end."""
+def window(chosen: slice | None) -> tuple[int, int | None]:
+    """What has to be read, and held in memory meanwhile, for a slice: all where it counts from the end.
+
+    Args:
+        chosen: The slice; None for all.
+
+    Returns:
+        The first record and the one after the last, None for the end.
+    """
     if chosen is None or (chosen.step or 1) < 0 or any((bound or 0) < 0 for bound in (chosen.start, chosen.stop)):
         return 0, None
     return chosen.start or 0, chosen.stop

@@ -83,6 +83,20 @@ class StoredFrames(Sequence[AtomicData]):
         """
         return StoredFrames(self.store, self.finish, chosen if self.positions is None else self.positions[chosen])
 
+    def without_isolated_atoms(self) -> "StoredFrames":
+        """The frames that are trained or validated on: isolated atoms with an energy give E0s instead.
+
+        Raises:
+            UserError: If no frame is left.
+        """
+        if not self.store.manifest.sums.isolated:
+            return self
+        alone = (self.n_atoms == 1) & (self.n_edges == 0)
+        bound = self.take(np.flatnonzero(~(alone & np.isfinite(self._column(self.store.column("energy"))))))
+        if not len(bound):
+            raise UserError(f"no frames to train or validate on: {self.store.folder} gives isolated atoms only.")
+        return bound
+
     @property
     def n_edges(self) -> np.ndarray:
         """Edges of each frame within the store's cut-off, two for a pair of neighbours, shape [len(self)]."""
@@ -149,7 +163,7 @@ def stored_statistics(
         log.warning("only validation frames contain %s: the model cannot learn about it", symbols(unseen))
 
     def compute() -> Statistics:
-        energies = _energies(manifest, unseen, E0s)
+        energies = _energies(manifest, unseen, E0s, given or {})
         statistics = sums.statistics([energies[number] for number in sums.atomic_numbers], forces_mask)
         numbers = sorted(energies)
         return replace(statistics, atomic_numbers=numbers, E0s=[energies[number] for number in numbers])
@@ -157,10 +171,19 @@ def stored_statistics(
     return override(compute, given)
 
 
-def _energies(manifest: Manifest, unseen: Sequence[int], policy: E0Policy) -> dict[int, float]:
-    """Atomic number -> E0 (eV) by the policy."""
+def _energies(
+    manifest: Manifest, unseen: Sequence[int], policy: E0Policy, given: Mapping[str, Any]
+) -> dict[int, float]:
+    """Atomic number -> E0 (eV), as given or by the policy."""
     numbers = manifest.sums.atomic_numbers
-    every = sorted({*numbers, *unseen})
+    every = [int(number) for number in given.get("atomic_numbers") or sorted({*numbers, *unseen})]
+    unnamed = sorted(set(numbers) - set(every))
+    if unnamed:
+        raise UserError(f"atomic_numbers leaves out {symbols(unnamed)}, which frames of the store have.")
+    if "E0s" in given:
+        if len(given["E0s"]) != len(every):
+            raise UserError(f"{len(given['E0s'])} E0s for {len(every)} elements ({symbols(every)}).")
+        return dict(zip(every, map(float, given["E0s"]), strict=True))
     if isinstance(policy, Mapping):
         return dict(zip(every, given_energies(policy, every), strict=True))
     if check_policy(policy) == "zero":

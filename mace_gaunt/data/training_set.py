@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mace_gaunt.data.atomic_data import AtomicData, node_types, symbols
+from mace_gaunt.data.atomic_data import AtomicData, symbols
 from mace_gaunt.data.graphs import GraphBuilder
 from mace_gaunt.data.readers import Frames
 from mace_gaunt.data.reference_energies import (
@@ -75,14 +75,13 @@ def assemble(
         UserError: If there is nothing to train on, a frame is unusable, or E0s cannot be determined.
     """
     given = dict(overrides or {})
-    train, valid, energies = _graphs(files, graphs, given.get("atomic_numbers"))
+    train, valid, energies = _graphs(files, graphs)
     train, valid = (split.limit(train), valid) if files.valid else split.apply(train)
     if not train:
         raise UserError("no training frames: the training file holds isolated atoms only.")
     _check_config_types(graphs.weights, train)
     numbers = given.get("atomic_numbers") or _elements_to_learn(train, valid)
-    for graph in (*train, *valid):
-        graph.node_types = node_types(graph.atomic_numbers.numpy(), numbers)
+    graphs.set_node_types([*train, *valid], numbers)
 
     def compute() -> Statistics:
         reference = given.get("E0s") or resolve_reference_energies(E0s, train, numbers, energies)
@@ -90,18 +89,21 @@ def assemble(
 
     policy = E0s if isinstance(E0s, str) else {str(key): str(value) for key, value in E0s.items()}
     inputs = files.fingerprint() | {"r_max": graphs.r_max, "E0s": policy, "given": given}
-    inputs |= {"split": asdict(split), "keys": asdict(graphs.keys)}
+    inputs |= {"split": asdict(split), "keys": asdict(graphs.keys), "labels": dict(graphs.label_settings)}
     return TrainingSet(override(lambda: cached(cache_dir, inputs, compute), given), train, valid)
 
 
-def _graphs(
-    files: TrainingFiles, graphs: GraphBuilder, numbers: Sequence[int] | None
-) -> tuple[list[AtomicData], list[AtomicData], dict[int, float]]:
-    """Training and validation frames without isolated atoms, and the energies of those (atomic number -> eV)."""
+def _graphs(files: TrainingFiles, graphs: GraphBuilder) -> tuple[list[AtomicData], list[AtomicData], dict[int, float]]:
+    """Training and validation frames without isolated atoms, and the energies of those (atomic number -> eV).
+
+    Their node_types count the elements of all files. A model may know fewer: the files may hold frames that are not
+    trained on.
+    """
     found = elements(*files.train, *files.valid, *files.isolated)
-    train = [graph for file in files.train for graph in graphs.build(file, numbers or found)]
-    valid = [graph for file in files.valid for graph in graphs.build(file, numbers or found)]
-    isolated = [graph for file in files.isolated for graph in graphs.build(file, found)]
+    train, valid, isolated = (
+        [graph for file in group for graph in graphs.build(file, found)]
+        for group in (files.train, files.valid, files.isolated)
+    )
     for graph in isolated:
         if not is_isolated_atom(graph):
             raise UserError(

@@ -133,9 +133,29 @@ def test_elements_of_isolated_atoms_alone_are_not_learnt(write):
     assert all((frame.node_types == 0).all() for frame in module.train_frames + module.valid_frames)
 
 
+def test_statistics_of_a_run_go_with_files_that_hold_more_elements(write):
+    helium = make_water(0)
+    helium.symbols[0] = "He"
+    waters = [make_water(i) for i in range(9)]
+    E0s = {"H": -13.5, "O": -2041.25, "He": -77.0}
+    for name, frames, settings in (
+        ("atom.xyz", [make_atom("H"), make_atom("O"), make_atom("He", -77.0), *waters], {}),
+        ("rare.xyz", [helium, *waters], {"max_train_frames": 2, "E0s": E0s}),
+    ):
+        settings["train_file"] = write(name, *frames)
+        first = AtomsDataModule(3.0, **settings)
+        assert first.statistics.atomic_numbers == [1, 8]
+        again = AtomsDataModule(3.0, statistics=asdict(first.statistics), **settings)
+        assert again.statistics == first.statistics
+        for mine, theirs in ((again.train_frames, first.train_frames), (again.valid_frames, first.valid_frames)):
+            assert indices(mine) == indices(theirs)
+            assert [f.node_types.tolist() for f in mine] == [f.node_types.tolist() for f in theirs]
+
+
 def test_unknown_elements_are_named_with_file_and_frame(write, water_file):
     module = AtomsDataModule(3.0, train_file=water_file, statistics={"atomic_numbers": [1], "E0s": [-1.0]})
-    with pytest.raises(UserError, match=r"water.xyz, frame 1: unknown element O: the known ones are H"):
+    first = module.split.choose(20)[0][0] + 2
+    with pytest.raises(UserError, match=rf"water.xyz, frame {first}: unknown element O: the known ones are H"):
         module.setup()
     helium = make_water(0)
     helium.symbols[0] = "He"
@@ -218,6 +238,18 @@ def test_statistics_are_cached_by_what_they_depend_on(water_file, tmp_path, monk
     for settings in ({"seed": 1}, {"E0s": {"H": 0, "O": 0}}, {"max_train_frames": 3}):
         assert statistics(**settings) != first
     assert len(list((tmp_path / "cache").iterdir())) == 4
+
+
+def test_the_cache_tells_labels_apart(tmp_path):
+    frames = [make_water(i) for i in range(6)]
+    for atoms in frames:
+        atoms.set_constraint(FixAtoms([0]))
+        atoms.calc.results["forces"][0] = 9.0
+    ase.io.write(tmp_path / "slabs.xyz", frames)
+    settings = {"train_file": tmp_path / "slabs.xyz", "valid_size": 1, "E0s": "zero", "cache_dir": tmp_path / "cache"}
+    everything, free = (AtomsDataModule(3.0, forces_mask=mask, **settings).statistics for mask in ("all", "free"))
+    assert free.scale < everything.scale - 1.0
+    assert free == AtomsDataModule(3.0, forces_mask="free", **(settings | {"cache_dir": None})).statistics
 
 
 def test_max_train_frames(water_file):

@@ -2,6 +2,9 @@
 
 import gzip
 import hashlib
+import http.client
+import io
+import lzma
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,34 @@ def test_without_network_says_what_to_do(tmp_path):
     with pytest.raises(UserError, match=r"cannot fetch .*Without a network here: .*git clone .* to .*3bpa"):
         download("3bpa", tmp_path / "3bpa", address=(tmp_path / "absent").as_uri())
     assert not (tmp_path / "3bpa").exists()
+
+
+def test_an_address_that_is_none(tmp_path):
+    with pytest.raises(UserError, match=r"address=mirror.local/dataset: unknown url type.* begins with https://"):
+        download("3bpa", tmp_path / "3bpa", address="mirror.local/dataset")
+
+
+def test_an_answer_that_breaks_off(mirror, tmp_path, monkeypatch):
+    class Answer(io.BytesIO):
+        def read(self, *_: object) -> bytes:
+            raise http.client.IncompleteRead(b"1\n", 100)
+
+    monkeypatch.setattr(module.urllib.request, "urlopen", lambda *_, **__: Answer())
+    with pytest.raises(UserError, match=r"cannot fetch .*IncompleteRead\(2 bytes read, 100 more expected"):
+        download("waters", tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress])
+def test_a_cut_file_that_is_there(mirror, tmp_path, compress):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    packed = compress((tmp_path / "first.xyz").read_bytes())
+    path = folder / f"first.xyz.{'gz' if compress is gzip.compress else 'xz'}"
+    for content in (packed[:-20], b"no archive"):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"first.xyz.* cannot be read: .* Move it away"):
+            download("waters", folder)
 
 
 def test_unknown_set():

@@ -130,6 +130,46 @@ def test_refusals(tmp_path, monkeypatch):
         OC20DataModule(3.0, train_file=tmp_path / "val_id.extxyz").setup("fit")
 
 
+def test_a_slice_of_a_large_set(tmp_path, monkeypatch):
+    monkeypatch.setattr("mace_gaunt.data.oc20.MAX_FRAMES_IN_MEMORY", 4)
+    folder = tmp_path / "set"
+    write(folder / "0.extxyz", 4)
+    write(folder / "1.extxyz", 4)
+    module = OC20DataModule(3.0, train_file=f"{folder}[2:6]", valid_size=1, E0s="zero")
+    assert len(module.train_frames) == 3
+    with pytest.raises(UserError, match="has 5 frames to read") as refusal:
+        OC20DataModule(3.0, train_file=f"{folder}[2:7]", E0s="zero").setup("fit")
+    assert f"path={folder} out=" in str(refusal.value)
+    with pytest.raises(UserError, match="has 8 frames to read"):
+        # All are held in memory while the file is read.
+        OC20DataModule(3.0, train_file=f"{folder}[::4]", E0s="zero").setup("fit")
+
+
+def test_a_validation_split_beside_a_training_file_is_not_dropped(tmp_path):
+    path = write(tmp_path / "a.extxyz")
+    with pytest.raises(UserError, match="with train_file give valid_file=val_ood_ads"):
+        OC20DataModule(3.0, root=tmp_path, train_file=path, valid="val_ood_ads")
+    write(tmp_path / "val_ood_ads.extxyz", 2)
+    module = OC20DataModule(3.0, root=tmp_path, train_file=path, valid_file="val_ood_ads", E0s="zero")
+    assert (len(module.train_frames), len(module.valid_frames)) == (4, 2)
+    assert OC20DataModule(3.0, train_file=path, valid=None).valid_file is None
+
+
+@pytest.mark.parametrize(
+    ("kept", "other"),
+    [
+        ({"energy_reference": "adsorption"}, {"energy_reference": "total"}),
+        ({"task": "s2ef"}, {"task": "is2re"}),
+    ],
+)
+def test_the_cache_of_statistics_tells_tasks_and_references_apart(tmp_path, kept, other):
+    path = write(tmp_path / "a.extxyz", energy_reference="total", relaxed_energy=-25.0)
+    settings = {"train_file": path, "valid_size": 1, "E0s": "zero"}
+    cached = [OC20DataModule(3.0, cache_dir=tmp_path, **settings, **s).statistics for s in (kept, other)]
+    assert cached == [OC20DataModule(3.0, **settings, **s).statistics for s in (kept, other)]
+    assert abs(cached[0].shift - cached[1].shift) > 0.1
+
+
 def test_the_samples_in_all_formats_are_one_set(shared_data):
     samples = shared_data / "oc20"
     shards = OC20DataModule(5.0, train_file=samples / "s2ef_shards", valid_size=1, E0s="zero")

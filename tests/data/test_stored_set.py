@@ -8,6 +8,7 @@ import ase.io
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import fcc111
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
@@ -138,6 +139,55 @@ def test_oc20_tasks(tmp_path):
         assert "relaxed_energy" not in next(iter(module.train_dataloader()))
     with pytest.raises(UserError, match="energies of the reference adsorption, but energy_reference is total"):
         OC20DataModule(3.0, train_file=store, energy_reference="total").setup("fit")
+
+
+@pytest.fixture
+def with_atoms(tmp_path: Path) -> tuple[Path, Path]:
+    """A file of slabs among isolated atoms, and a store of it."""
+    frames = ase.io.read(write(tmp_path / "slabs.extxyz", 14, "Ni"), ":")
+    for place, symbol in ((0, "Ni"), (7, "Cu")):
+        atom = Atoms(symbol, positions=[[0.0, 0.0, 0.0]])
+        atom.calc = SinglePointCalculator(atom, energy={"Ni": -4.0, "Cu": -3.0}[symbol], forces=np.zeros((1, 3)))
+        frames.insert(place, atom)
+    ase.io.write(tmp_path / "mixed.extxyz", frames)
+    return tmp_path / "mixed.extxyz", make_store(tmp_path / "mixed", tmp_path / "mixed.extxyz")
+
+
+def test_isolated_atoms_are_not_trained_on(with_atoms):
+    _, store = with_atoms
+    for settings in ({"valid_size": 3}, {"valid_size": 3, "max_train_frames": 5}):
+        of_file, of_store = (AtomsDataModule(3.0, train_file=path, **settings) for path in with_atoms)
+        for split in ("train_frames", "valid_frames"):
+            assert all(map(same, getattr(of_store, split), getattr(of_file, split)))
+            assert len(getattr(of_store, split)) == len(getattr(of_file, split))
+        assert of_store.statistics.E0s == of_file.statistics.E0s == [-4.0, -3.0]
+    both = AtomsDataModule(3.0, train_file=store, valid_file=f"{store}[:9]", test_file=store)
+    assert (len(both.train_frames), len(both.valid_frames), len(both.test_frames["mixed"])) == (14, 7, 16)
+    with pytest.raises(UserError, match="gives isolated atoms only"):
+        AtomsDataModule(3.0, train_file=f"{store}[:1]").setup("fit")
+
+
+@pytest.mark.parametrize("policy", ["isolated", "regress"])
+def test_given_energies_hold_on_a_store(files, policy):
+    source, store = files
+    found, expected = (
+        AtomsDataModule(
+            3.0, train_file=path, valid_file=path, E0s=policy, forces_mask="free", statistics={"E0s": [-4.2, -3.5]}
+        ).statistics
+        for path in (store, source)
+    )
+    assert found.E0s == expected.E0s == [-4.2, -3.5]
+    assert found.shift == pytest.approx(expected.shift, abs=1e-9)
+    more = {"atomic_numbers": [1, 28, 29], "E0s": [0.0, -4.2, -3.5]}
+    assert AtomsDataModule(3.0, train_file=store, statistics=more).statistics.shift == pytest.approx(
+        AtomsDataModule(3.0, train_file=source, statistics=more, valid_file=source).statistics.shift, abs=1e-9
+    )
+    for wrong, message in (
+        ({"E0s": [-4.2]}, "1 E0s for 2 elements"),
+        ({"atomic_numbers": [28]}, "atomic_numbers leaves out Cu"),
+    ):
+        with pytest.raises(UserError, match=message):
+            AtomsDataModule(3.0, train_file=store, statistics=wrong).setup("fit")
 
 
 def test_refusals(files, tmp_path):
