@@ -7,36 +7,47 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-ENDING = (signal.SIGTERM, signal.SIGINT)
+# Of a closed terminal both kernel and shell send word, and `nohup` ignores it.
+HANGUP = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()
+ENDING = (signal.SIGTERM, signal.SIGINT, *HANGUP)
+UNWINDING = (signal.SIGTERM, *HANGUP)
 
 
 @contextmanager
 def termination_unwinds() -> Iterator[None]:
-    """Let SIGTERM end the process by SystemExit, so that other processes and drafts of files are cleared up.
+    """Let SIGTERM and SIGHUP end the process by SystemExit, so that processes and drafts of files are cleared up.
 
-    By default it ends a process on the spot, and leaves the processes it has started running.
+    By default they end a process on the spot, and leave the processes it has started running. One that is answered
+    otherwise, as SIGHUP is by `nohup`, stays so.
     """
+    alone = threading.current_thread() is threading.main_thread()
+    taken = [number for number in UNWINDING if alone and signal.getsignal(number) is signal.SIG_DFL]
 
     def unwind(number: int, frame: FrameType | None) -> None:
-        # A second one does not wait for the clearing up.
-        signal.signal(number, signal.SIG_DFL)
+        for other in taken:
+            # A second SIGTERM does not wait for the clearing up.
+            signal.signal(other, after_the_first(other))
         raise SystemExit(128 + number)
 
-    alone = threading.current_thread() is threading.main_thread()
-    if not alone or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, unwind)
+    for number in taken:
+        signal.signal(number, unwind)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def after_the_first(number: int) -> signal.Handlers:
+    """What answers a signal once the process is ending: the default, but for the second word of a closed terminal."""
+    return signal.SIG_IGN if number in HANGUP else signal.SIG_DFL
 
 
 class StopSignals:
-    """In a `with`, the first signal is noted instead of ending the process; a second one ends it.
+    """In a `with`, the first signal is noted instead of ending the process; a second one ends it, unless it is SIGHUP.
 
-    In threads other than the main one, where Python cannot take signals, nothing is changed.
+    A SIGHUP that is ignored, as under `nohup`, stays so. In threads other than the main one, where Python cannot take
+    signals, nothing is changed.
 
     Args:
         numbers: The signals.
@@ -56,7 +67,8 @@ class StopSignals:
         """Begin to take signals."""
         if threading.current_thread() is threading.main_thread():
             for number in self.numbers:
-                self._before[number] = signal.signal(number, self._note)
+                if number not in HANGUP or signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(
@@ -87,5 +99,5 @@ class StopSignals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
         for taken in self._before:
-            signal.signal(taken, signal.SIG_DFL)
+            signal.signal(taken, after_the_first(taken))
         self.noted()

@@ -22,10 +22,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from mace_gaunt.signals import termination_unwinds
 
 Columns = dict[str, np.ndarray]
 
@@ -44,8 +47,11 @@ def main(words: list[str]) -> None:
     out, minutes = Path(given["out"]), float(given.get("minutes", "120"))
     cores = [int(core) for core in given.get("cores", "0,1").split(",")]
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        old = start_both(given, cores, Path(folder) / "old")
+    with (
+        termination_unwinds(),
+        tempfile.TemporaryDirectory() as folder,
+        both_started(given, cores, Path(folder) / "old") as old,
+    ):
         samples = list(sampled(old, 60.0 * minutes))
         write_rows(samples, out / "samples.csv")
         columns = {name: columns_of(samples, name) for name in RUNS}
@@ -66,15 +72,16 @@ class Run:
     table: Path
 
 
-def start_both(given: dict[str, str], cores: list[int], folder: Path) -> dict[str, Run]:
-    """Start a training and a simulation.
+@contextmanager
+def both_started(given: dict[str, str], cores: list[int], folder: Path) -> Iterator[dict[str, Run]]:
+    """A training and a simulation; whatever happens, none of them is left behind.
 
     Args:
         given: The script's keys.
         cores: One for each.
         folder: Where they write.
 
-    Returns:
+    Yields:
         Name -> process and table.
     """
     commands = {
@@ -87,10 +94,16 @@ def start_both(given: dict[str, str], cores: list[int], folder: Path) -> dict[st
             "steps=100000000", "interval=100", "device=cpu", f"out={folder / 'molecular dynamics'}",
         ],
     }  # fmt: skip
-    return {
-        name: Run(start(words, core), folder / name / RUNS[name])
-        for (name, words), core in zip(commands.items(), cores, strict=True)
-    }
+    runs: dict[str, Run] = {}
+    try:
+        for (name, words), core in zip(commands.items(), cores, strict=True):
+            runs[name] = Run(start(words, core), folder / name / RUNS[name])
+        yield runs
+    finally:
+        for run in runs.values():
+            # One that is held by SIGSTOP ends by this, too.
+            run.process.kill()
+            run.process.wait()
 
 
 def against_fresh(old: dict[str, Run], given: dict[str, str], cores: list[int], folder: Path) -> dict[str, float]:
@@ -106,22 +119,35 @@ def against_fresh(old: dict[str, Run], given: dict[str, str], cores: list[int], 
         Name -> ratio of the medians over the turns.
     """
     signal_all(old, signal.SIGSTOP)
-    fresh = start_both(given, cores, folder)
-    while any(np.isnan(last_step(run.table)) for run in fresh.values()):
-        time.sleep(PERIOD_S)
-    signal_all(fresh, signal.SIGSTOP)
     speeds: dict[str, dict[str, list[float]]] = {name: {"old": [], "fresh": []} for name in old}
-    for _ in range(int(given.get("turns", "5"))):
-        for age, runs in (("old", old), ("fresh", fresh)):
-            for name, value in turn(runs).items():
-                speeds[name][age].append(value)
-    for run in fresh.values():
-        run.process.kill()
+    with both_started(given, cores, folder) as fresh:
+        while any(np.isnan(last_step(run.table)) for run in fresh.values()):
+            check_running(fresh)
+            time.sleep(PERIOD_S)
+        signal_all(fresh, signal.SIGSTOP)
+        for _ in range(int(given.get("turns", "5"))):
+            for age, runs in (("old", old), ("fresh", fresh)):
+                for name, value in turn(runs).items():
+                    speeds[name][age].append(value)
     signal_all(old, signal.SIGCONT)
-    return {
-        name: round(statistics.median(found["old"]) / statistics.median(found["fresh"]), 3)
-        for name, found in speeds.items()
-    }
+    return {name: round(median(found["old"]) / median(found["fresh"]), 3) for name, found in speeds.items()}
+
+
+def median(values: list[float]) -> float:
+    """The median of the turns in which a speed could be told; NaN where there is none."""
+    told = [value for value in values if not np.isnan(value)]
+    return statistics.median(told) if told else float("nan")
+
+
+def check_running(runs: dict[str, Run]) -> None:
+    """Look whether all still run.
+
+    Raises:
+        RuntimeError: If one has ended.
+    """
+    for name, run in runs.items():
+        if run.process.poll() is not None:
+            raise RuntimeError(f"{name} ended before its time, with status {run.process.returncode}")
 
 
 def turn(runs: dict[str, Run]) -> dict[str, float]:
@@ -130,6 +156,7 @@ def turn(runs: dict[str, Run]) -> dict[str, float]:
     seen: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in runs}
     begin = time.monotonic()
     while (elapsed := time.monotonic() - begin) < TURN_S:
+        check_running(runs)
         for name, run in runs.items():
             seen[name][0].append(elapsed)
             seen[name][1].append(last_step(run.table))
@@ -191,9 +218,8 @@ def sampled(runs: dict[str, Run], seconds: float) -> Iterator[dict[str, object]]
     """
     begin = time.monotonic()
     while (elapsed := time.monotonic() - begin) < seconds:
+        check_running(runs)
         for name, run in runs.items():
-            if run.process.poll() is not None:
-                raise RuntimeError(f"{name} ended after {elapsed:.0f} s with status {run.process.returncode}")
             yield {"run": name, "second": round(elapsed, 1), **state(run.process.pid, run.table)}
         time.sleep(PERIOD_S)
 
@@ -245,8 +271,10 @@ def judged(part: Columns) -> dict[str, object]:
 
 
 def speed(part: Columns) -> float:
-    """Steps a second between the first and the last time that the recorded step changed."""
+    """Steps a second between the first and the last time that the recorded step changed; NaN without two changes."""
     changed = np.flatnonzero(np.diff(part["step"]) > 0) + 1
+    if len(changed) < 2:
+        return float("nan")
     return float(np.ptp(part["step"][changed]) / np.ptp(part["second"][changed]))
 
 

@@ -1,4 +1,4 @@
-"""SIGTERM clears up what was begun."""
+"""SIGTERM and SIGHUP clear up what was begun."""
 
 import os
 import signal
@@ -7,18 +7,58 @@ import sys
 
 import pytest
 
-from mace_gaunt.signals import termination_unwinds
+from mace_gaunt.signals import StopSignals, termination_unwinds
 
 
-def test_it_unwinds_and_leaves_no_handler():
+@pytest.fixture(autouse=True)
+def no_nohup():
+    """These tests may themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_it_unwinds_and_leaves_no_handler(number):
     cleared = []
     with pytest.raises(SystemExit) as ended, termination_unwinds():
         try:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
         finally:
-            cleared.append(True)
-    assert ended.value.code == 143 and cleared
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+            # The kernel and the shell both tell of a closed terminal.
+            os.kill(os.getpid(), signal.SIGHUP)
+            cleared.append(signal.getsignal(signal.SIGTERM))
+    assert ended.value.code == 128 + number and cleared == [signal.SIG_DFL]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL is signal.getsignal(signal.SIGHUP)
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with termination_unwinds():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_closed_terminal_is_noted_once():
+    with pytest.raises(SystemExit) as ended, StopSignals() as signals:
+        # The kernel and the shell both tell of it.
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)
+        signals.raise_received()
+    assert ended.value.code == 129 and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+
+
+def test_under_nohup_it_is_not_noted():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signals.received is None and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_another_handler_stays(monkeypatch):

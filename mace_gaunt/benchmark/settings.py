@@ -59,7 +59,7 @@ EXPRESSIVITY_KEYS = {
     "families": Key(words, "families, or all (all)"),
     "rows": Key(integer(1), "batch for the measured cost (1000)"),
     "threads": Key(integer(1), "processor threads (as torch finds them)"),
-    "seconds": Key(positive, "measuring time per kernel (0.2)"),
+    "seconds": Key(positive, "measuring time per kernel (0.1)"),
     "seed": Key(integer(0), "of the random weights and inputs (0)"),
 }
 

@@ -51,6 +51,8 @@ def check_folder(out: str, overwrite: bool, written: Sequence[str]) -> Path:
 def open_folder(out: str, overwrite: bool, written: Sequence[str]) -> Path:
     """Make the folder for the results; what an earlier run left there goes.
 
+    Patterns are of such a run alone: where no result of it lies, what they match is somebody else's.
+
     Args:
         out: See `check_folder`.
         overwrite: See `check_folder`.
@@ -60,8 +62,10 @@ def open_folder(out: str, overwrite: bool, written: Sequence[str]) -> Path:
         UserError: See `check_folder`.
     """
     folder = check_folder(out, overwrite, written)
-    for path in [path for name in (*written, RECORD) for path in folder.glob(name)]:
-        path.unlink()
+    names = (*written, RECORD)
+    if any((folder / name).exists() for name in names if "*" not in name):
+        for path in [path for name in names for path in folder.glob(name)]:
+            path.unlink()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

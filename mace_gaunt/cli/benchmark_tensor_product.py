@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mace_gaunt.benchmark.keys import describe, read_pairs
-from mace_gaunt.benchmark.settings import TENSOR_PRODUCT_KEYS, ProductSettings, product_settings
+from mace_gaunt.benchmark.settings import OPERATIONS, TENSOR_PRODUCT_KEYS, ProductSettings, product_settings
 
 if TYPE_CHECKING:
     from mace_gaunt.benchmark.results import Row
 
 COMMAND = "benchmark tensor_product"
 TABLE, BARS = "results.csv", "bars.csv"
+PLOTS = tuple(f"{operation}_*x*.png" for operation in OPERATIONS)
 
 HELP = """\
 usage: mace-gaunt benchmark tensor_product out=FOLDER [key=value ...]
@@ -55,7 +56,7 @@ def run(argv: list[str]) -> int:
 
     check_names(tuple(family for plan in settings.plans for family in plan.families), settings.kernels)
     use_machine(settings.threads, settings.device)
-    folder = open_folder(settings.out, settings.overwrite, (TABLE, BARS, "*.png"))
+    folder = open_folder(settings.out, settings.overwrite, (TABLE, BARS, *PLOTS))
     started = now()
     status = time_and_tell(settings, folder)
     record = write_record(folder, argv, COMMAND, settings, started)

@@ -29,7 +29,7 @@ flags:
 {flags}"""
 
 SPEEDS = ("auto", "eager", "compiled", "none")
-FLAGS = ("--print-config", "--validate-only")
+FLAGS = ("--print-config", "--validate-only", "--help-keys")
 
 
 def help_text() -> str:
@@ -56,6 +56,11 @@ def run(argv: list[str]) -> int:
 
     quiet()
     comparison = plan_comparison(settings, arguments)
+    if "--help-keys" in arguments.flags:
+        from mace_gaunt.cli.help_keys import describe_keys
+
+        print(f"Keys of the comparison itself:\n{keys_of('compare')}\n\n{describe_keys(comparison.first)}")
+        return 0
     if "--print-config" in arguments.flags:
         print(describe(comparison))
         return 0
@@ -95,12 +100,12 @@ def split_keys(arguments: Arguments) -> tuple[dict[str, Any], Arguments]:
 
     from mace_gaunt.cli.aliases import legal_aliases
     from mace_gaunt.cli.choices import config_dir
-    from mace_gaunt.cli.request import load_yaml, read_known
-    from mace_gaunt.cli.values import parse_value
+    from mace_gaunt.cli.request import load_yaml, read_known, read_value
 
     wrong = sorted(arguments.flags - set(FLAGS))
     if wrong:
-        raise UserError(f"'compare' has no {wrong[0]}: keys with several values are swept without it.")
+        why = "keys with several values are swept without it" if wrong[0] == "--multirun" else "see compare --help"
+        raise UserError(f"'compare' has no {wrong[0]}: {why}.")
     defaults = load_yaml(config_dir() / "compare.yaml")
     known = read_known("train", config_dir())
     legal = {*defaults, *known.keys, *known.groups, *legal_aliases(known)}
@@ -109,7 +114,7 @@ def split_keys(arguments: Arguments) -> tuple[dict[str, Any], Arguments]:
             raise UserError(f"no key '{key}'.{nearest(key, legal)}")
         if key == "resume":
             raise UserError("a comparison always goes on: leave resume out, or choose another run.")
-    settings = defaults | {key: parse_value(text) for key, text in arguments.pairs if key in defaults}
+    settings = defaults | {key: read_value(key, text, known) for key, text in arguments.pairs if key in defaults}
     check_values(settings)
     return settings, replace(arguments, pairs=[pair for pair in arguments.pairs if pair[0] not in defaults])
 

@@ -1,6 +1,7 @@
 """From the command line of `compare` to its members: each composed, checked, and with the budget written into it."""
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from mace_gaunt.cli.arguments import Arguments
 from mace_gaunt.cli.build import refuse_limits
 from mace_gaunt.cli.compose import Composed, complete_plain, complete_text, compose
+from mace_gaunt.cli.keys import MISSING
 from mace_gaunt.cli.multirun import one_job
 from mace_gaunt.cli.request import Request, leaves, load_yaml, read_request, set_nested
-from mace_gaunt.cli.resume import UNKNOWN_THEN, settle_node_lr
+from mace_gaunt.cli.resume import IGNORED, UNKNOWN_THEN, differ, settle_node_lr
 from mace_gaunt.cli.run_folder import name_folder
 from mace_gaunt.comparison.budget import MOST_EPOCHS, Budget, read_budget
 from mace_gaunt.comparison.local import Cores, own_cores, share
@@ -20,10 +22,9 @@ from mace_gaunt.comparison.members import FAMILY, PEER, SEED, Member
 from mace_gaunt.errors import UserError
 from mace_gaunt.training.compilation import LONG_TRAINING, missing_compiler
 
-# What may differ between a member's file and what was trained with it.
-IGNORED = ("run", "resume", "overwrite", "complete")
 TIME_BUDGET = "mace_gaunt.training.budget.TimeBudget"
-RELATIVE_TOLERANCE = 1e-9
+PLANS_ONLY = {"--print-config", "--help-keys"}
+"""Flags that print, on whatever machine."""
 
 
 @dataclass
@@ -68,8 +69,7 @@ def plan_comparison(settings: dict[str, Any], arguments: Arguments) -> Compariso
         UserError: If a key or a combination is wrong, or two members would be one.
     """
     budget = read_budget(settings["budget"], settings["epochs"])
-    # A plan can be printed on any machine.
-    slots = [] if "--print-config" in arguments.flags else share(own_cores(), settings["parallel"])
+    slots = [] if PLANS_ONLY & arguments.flags else share(own_cores(), settings["parallel"])
     request = read_request("train", arguments)
     folder = name_folder(settings["run"], "compare")
     jobs = [make_job(request, chosen, folder, budget) for chosen in combinations(request)]
@@ -168,17 +168,23 @@ def difference(member: Member, composed: Composed) -> str | None:
     file = member.path / "config.yaml"
     if not file.is_file():
         return None
-    before = {**UNKNOWN_THEN, **dict(leaves(load_yaml(file)))}
-    for key, value in leaves(complete_plain(composed.config, composed.request.known)):
-        if key in IGNORED or key.endswith("kernel") or value == "???":
+    return first_difference(
+        {**UNKNOWN_THEN, **dict(leaves(load_yaml(file)))},
+        dict(leaves(complete_plain(composed.config, composed.request.known))),
+    )
+
+
+def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """The first key, of either, whose values differ, in words; None where none does.
+
+    Args:
+        before: Leaves of the configuration that was trained.
+        now: Those of the one to train; what the data will fill is not compared.
+    """
+    # A part that is switched off now has its keys in `before` alone.
+    for key in dict.fromkeys([*now, *before]):
+        if key in IGNORED or key.endswith("kernel") or now.get(key) == MISSING:
             continue
-        if differ(before.get(key), value):
-            return f"{key} was {before.get(key)} and is {value} now"
+        if differ(before.get(key), now.get(key)):
+            return f"{key} was {before.get(key)} and is {now.get(key)} now"
     return None
-
-
-def differ(old: Any, new: Any) -> bool:
-    """Whether two values of a configuration differ, beyond the rounding of a file."""
-    if isinstance(old, float) and isinstance(new, (int, float)):
-        return abs(old - new) > RELATIVE_TOLERANCE * max(abs(old), abs(new))
-    return bool(old != new)

@@ -3,8 +3,9 @@
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from mace_gaunt.cli.compare_plan import Comparison, difference, write_file
 from mace_gaunt.cli.run_folder import check_free, write_json
@@ -41,14 +42,16 @@ def run_comparison(comparison: Comparison, words: list[str]) -> int:
     Raises:
         UserError: If the folder is another's, members there have other settings, or the first member cannot be trained.
     """
-    prepare_folder(comparison)
-    waiting = [member for member in comparison.members if state_of(member) != FINISHED]
+    changed = check_members(comparison)
+    waiting = [member for member in comparison.members if member in changed or state_of(member) != FINISHED]
     if any(member not in comparison.peers for member in waiting):
         check_first(comparison)
+    for member in changed:
+        remove(comparison, member)
+    begin(comparison, words)
     for member, composed in comparison.jobs:
         if member in waiting:
             write_file(member, composed)
-    begin(comparison, words)
     failed = train_all(comparison, waiting)
     measure(comparison)
     write_results(comparison, failed)
@@ -57,23 +60,48 @@ def run_comparison(comparison: Comparison, words: list[str]) -> int:
     return int(bool(failed))
 
 
-def prepare_folder(comparison: Comparison) -> None:
-    """Refuse a folder that cannot be used; members with other settings go where overwrite=true says so.
+def check_members(comparison: Comparison) -> list[Member]:
+    """Refuse a folder that cannot be used; nothing is changed.
+
+    Returns:
+        Members that were trained with other settings, where overwrite=true lets them be trained anew.
 
     Raises:
         UserError: If it is another's, or members there were trained with other settings.
     """
-    if not (comparison.folder / RECORD).is_file():
-        check_free(comparison.folder, False, "never")
-    for member, composed in comparison.jobs:
-        changed = difference(member, composed)
-        if changed and not comparison.settings["overwrite"]:
+    folder = comparison.folder
+    check_free(folder, True, "never")
+    if folder.exists() and any(folder.iterdir()) and not (folder / RECORD).is_file():
+        raise UserError(
+            f"the folder {folder} is not empty and holds no comparison (no {RECORD}). Choose another run=NAME; "
+            "overwrite=true replaces members of a comparison alone."
+        )
+    changed = []
+    for member in comparison.members:
+        change = change_of(comparison, member)
+        if change and not comparison.settings["overwrite"]:
             raise UserError(
-                f"{member.path} was trained with other settings: {changed}. Choose another run, or overwrite=true to "
+                f"{member.path} was trained with other settings: {change}. Choose another run, or overwrite=true to "
                 "train it anew."
             )
-        if changed:
-            shutil.rmtree(member.path)
+        changed += [member] * bool(change)
+    return changed
+
+
+def change_of(comparison: Comparison, member: Member) -> str | None:
+    """What of a member's settings is not as it was trained, in words; None where nothing is."""
+    if member in comparison.peers:
+        from mace_gaunt.cli.compare_peer import peer_difference
+
+        return peer_difference(comparison, member)
+    return difference(member, next(composed for other, composed in comparison.jobs if other == member))
+
+
+def remove(comparison: Comparison, member: Member) -> None:
+    """Remove a trained member, and what was told and measured of it."""
+    shutil.rmtree(member.path)
+    member.log.unlink(missing_ok=True)
+    (comparison.folder / SPEED_FILE).unlink(missing_ok=True)
 
 
 def check_first(comparison: Comparison) -> None:
@@ -127,6 +155,9 @@ def train_all(comparison: Comparison, waiting: list[Member]) -> list[str]:
 
     def launch(member: Member, cores: Cores) -> local.Running:
         verb = "continued" if state_of(member) == UNFINISHED else "trained"
+        if verb == "trained":
+            # What an earlier start said is not said of this one.
+            member.log.unlink(missing_ok=True)
         print(f"... {member.name}: {verb} on processors {', '.join(map(str, cores))}", flush=True)
         return launch_member(comparison, member, cores)
 
@@ -162,7 +193,10 @@ def tell_member(member: Member) -> str:
 
 
 def measure(comparison: Comparison) -> None:
-    """Measure speed and memory of all groups with a finished member in turns, unless these groups have been before."""
+    """Measure speed and memory of all groups with a finished member in turns, unless these groups have been before.
+
+    Where a group could not be measured, all are measured again the next time.
+    """
     from mace_gaunt.cli.compare_speed import groups_of, measure_groups
 
     chosen = groups_of(comparison)
@@ -173,9 +207,21 @@ def measure(comparison: Comparison) -> None:
         "threads": len(comparison.slots[0]),
         "variants": {group: variant for group, (_, variant) in chosen.items()},
     }
-    if any(kept.get(key) != value for key, value in wanted.items()):
+    if any(kept.get(key) != value for key, value in wanted.items()) or failures(kept.get("groups", {})):
         with pinned(comparison.slots[0]):
-            write_json(comparison.folder / SPEED_FILE, {**wanted, "groups": measure_groups(comparison, chosen)})
+            groups = measure_groups(comparison, chosen)
+        write_json(comparison.folder / SPEED_FILE, {**wanted, "groups": groups})
+        for line in failures(groups):
+            print(f"... {line}", flush=True)
+
+
+def failures(groups: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A line for everything that could not be measured, with the reason."""
+    return [
+        f"{group}: {what} could not be measured: {reason}"
+        for group, speed in groups.items()
+        for what, reason in speed.get("failed", {}).items()
+    ]
 
 
 @contextmanager

@@ -41,21 +41,28 @@ def measure_groups(comparison: Comparison, chosen: dict[str, tuple[Member, str]]
     from mace_gaunt.benchmark.peer.settings import MdSettings
     from mace_gaunt.benchmark.peer.sides import OURS, Side, find_peer
     from mace_gaunt.cli.build import build_data
+    from mace_gaunt.cli.compare_peer import GATES
+    from mace_gaunt.cli.compose import complete_plain
+    from mace_gaunt.cli.train import fill_from_data
     from mace_gaunt.simulation.loading import choose_device
 
     threads = len(comparison.slots[0])
     device = choose_device(str(comparison.first.config.device)).partition(":")[0]
-    own = next(member for member, _ in chosen.values() if member.family != PEER)
-    config = load_yaml(own.path / "config.yaml")
+    first = comparison.first.config.copy()
+    data = build_data(first)
+    fill_from_data(first, data.statistics)
+    # mace-torch was given the settings of the first member, which need not be finished.
+    config = complete_plain(first, comparison.first.request.known)
     runners = []
     for group, (member, variant) in chosen.items():
         is_peer = member.family == PEER
         of_member = config if is_peer else load_yaml(member.path / "config.yaml")
         settings: dict[str, Any] = settings_of(of_member, variant, threads, device)
-        if not is_peer:
+        if is_peer:
+            settings["gate"] = GATES[settings["gate"]]
+        else:
             settings["model"] = str((member.path / "model").absolute())
         runners.append(Runner(Side(PEER if is_peer else OURS, group, variant), settings))
-    data = build_data(comparison.first.config.copy())
     request = MdSettings(out="", threads=threads, device=device, seconds=float(comparison.settings["speed_seconds"]))
     python = find_peer(comparison.settings["peer_env"]) if any(m.family == PEER for m, _ in chosen.values()) else None
     frames = data.train_frames

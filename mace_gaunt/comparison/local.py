@@ -27,8 +27,12 @@ class Running(Protocol):
         """Its exit status, None while it runs."""
         ...
 
-    def stop(self) -> None:
-        """End it; what it has written stays."""
+    def interrupt(self) -> None:
+        """Ask it to end; what it has written stays."""
+        ...
+
+    def kill(self) -> None:
+        """End it if it still runs."""
         ...
 
 
@@ -91,8 +95,27 @@ def run_all(
             if running and (len(running) == len(slots) or not waiting):
                 time.sleep(POLL)
     finally:
-        for _, _, training in running:
-            training.stop()
+        stop_all([training for _, _, training in running])
+
+
+def stop_all(trainings: Sequence[Running]) -> None:
+    """Interrupt trainings, all at once, and kill those that have not ended after GRACE.
+
+    Args:
+        trainings: What runs.
+
+    Raises:
+        KeyboardInterrupt: After a second Ctrl-C, which kills them at once.
+    """
+    try:
+        for training in trainings:
+            training.interrupt()
+        end = time.monotonic() + GRACE
+        while any([training.poll() is None for training in trainings]) and time.monotonic() < end:
+            time.sleep(POLL)
+    finally:
+        for training in trainings:
+            training.kill()
 
 
 class Training:
@@ -133,13 +156,15 @@ class Training:
             self._code.cleanup()
         return status
 
-    def stop(self) -> None:
-        """Interrupt it as Ctrl-C would, and kill it where that does not help."""
+    def interrupt(self) -> None:
+        """Interrupt it as Ctrl-C would."""
         self._process.send_signal(signal.SIGINT)
-        try:
-            self._process.wait(timeout=GRACE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
+
+    def kill(self) -> None:
+        """End it and what it has started, if it still runs."""
+        if self._process.poll() is None:
+            # Its session, which has its number.
+            os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._code.cleanup()
 

@@ -1,5 +1,6 @@
 """A comparison as one page."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,6 @@ def write_comparison_page(
         Section("Errors against costs", plots),
         Section("While training", curves),
         Section("Members", [table_of(rows, MEMBERS)]),
-        Section("Origin", [*facts(about), Code("the command", " ".join(settings["command"]))]),
+        Section("Origin", [*facts(about), Code("the command", shlex.join(settings["command"]))]),
     ]
     return write_page(folder / PAGE, f"Comparison {folder.name}", f"Compared at {settings['title']}", sections)

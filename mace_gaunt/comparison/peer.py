@@ -75,10 +75,12 @@ def train(folder: Path, job: Mapping[str, Any], epochs: int, place: str, interva
     words = words_of({**job["options"], **files, "eval_interval": interval, "max_num_epochs": epochs})
     gamma = FINAL_RATE ** (1 / max(1, epochs))
     words += [
-        *("--name=mace", f"--work_dir={out}", f"--model_dir={out}", f"--device={job['device']}", "--amsgrad", "--ema"),
+        *("--name=mace", f"--work_dir={out}", f"--model_dir={out}", f"--device={job['device']}", "--amsgrad"),
         *("--energy_key=REF_energy", "--forces_key=REF_forces", "--loss=weighted", "--error_table=TotalRMSE"),
         *("--scheduler=ExponentialLR", f"--lr_scheduler_gamma={gamma}", "--patience=1000000"),
     ]
+    # --amsgrad is on in mace_run_train whether it is said or not; --ema is off unless it is said.
+    words += ["--ema"] if "ema_decay" in job["options"] else []
     if place == "training":
         words += stage_words(job["stage_two"], epochs)
     run(job["python"], START.format(module="run_train"), words)
@@ -88,7 +90,7 @@ def train(folder: Path, job: Mapping[str, Any], epochs: int, place: str, interva
 
 def stage_words(stage: Mapping[str, Any] | None, epochs: int) -> list[str]:
     """Options of the second stage."""
-    first = 0 if stage is None else int(stage["start"] * epochs)
+    first = 0 if stage is None else int(stage["start"] * epochs + 1e-9)  # 0.29 * 100 is below 29
     if stage is None or not 0 < first < epochs:
         return []
     weights = [f"--swa_energy_weight={stage['energy']}", f"--swa_forces_weight={stage['forces']}"]
@@ -101,10 +103,15 @@ def words_of(options: Mapping[str, Any]) -> list[str]:
 
 
 def run(python: str, code: str, words: Sequence[str]) -> None:
-    """Run Python code in mace-torch's environment, without what points at our packages."""
+    """Run Python code in mace-torch's environment, without what points at our packages.
+
+    Raises:
+        SystemExit: If it fails. It has told why, and nothing is to be told after it.
+    """
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     environment["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"
-    subprocess.run([python, "-c", code, *words], check=True, env=environment)
+    if subprocess.run([python, "-c", code, *words], env=environment).returncode:
+        raise SystemExit(1)
 
 
 def seconds_of(log: Iterable[str]) -> float:

@@ -7,6 +7,9 @@ import pytest
 import torch
 
 from mace_gaunt.benchmark.results import COLUMNS
+from mace_gaunt.cli import side_by_side
+from mace_gaunt.cli.benchmark_run import open_folder
+from mace_gaunt.cli.benchmark_tensor_product import PLOTS
 from mace_gaunt.tensor_products import selection
 from mace_gaunt.tensor_products.gaunt import GauntFeatureProduct
 from mace_gaunt.tensor_products.kernels.gaunt_grid import GridFeatureKernel
@@ -81,7 +84,7 @@ def test_a_tiny_run(command, refused, tmp_path):
 
 def test_overwriting_removes_what_the_last_run_left(command, tmp_path):
     (tmp_path / "a").mkdir()
-    for name in ("results.csv", "bars.csv", "old.png", "mine.txt"):
+    for name in ("results.csv", "bars.csv", "feature_9x1_useful.png", "photo.png", "mine.txt"):
         (tmp_path / "a" / name).write_text("old")
     words = [
         *TINY,
@@ -94,10 +97,23 @@ def test_overwriting_removes_what_the_last_run_left(command, tmp_path):
     ]
     status, out, _ = command(*words)
     assert status == 0
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["benchmark.json", "mine.txt", "results.csv"]
+    left = ["benchmark.json", "mine.txt", "photo.png", "results.csv"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == left
     (row,) = [row for row in read(tmp_path / "a" / "results.csv") if not row["skipped"]]
     assert (row["family"], row["kernel"], row["degree"]) == ("gaunt", "grid", "1")
     assert "bars" not in out
+
+
+def test_pictures_in_a_folder_without_results_stay(tmp_path):
+    """Where no run has been, what the patterns match is the user's own."""
+    for name in ("feature_10x1.png", "growth_mine.png", "photo.png"):
+        (tmp_path / name).write_text("mine")
+    for written in (("results.csv", "bars.csv", *PLOTS), side_by_side.WRITTEN):
+        open_folder(str(tmp_path), False, written)
+    assert len(list(tmp_path.iterdir())) == 3
+    (tmp_path / "benchmark.json").touch()
+    open_folder(str(tmp_path), True, ("results.csv", "bars.csv", *PLOTS))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["growth_mine.png", "photo.png"]
 
 
 def test_a_wrong_kernel_fails_the_run(command, monkeypatch, tmp_path):

@@ -3,12 +3,18 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from mace_gaunt.cli import compare_run
+from mace_gaunt.cli import compare_run, compare_speed
+from mace_gaunt.cli.arguments import parse_arguments
+from mace_gaunt.cli.compare import split_keys
+from mace_gaunt.cli.compare_plan import difference, plan_comparison
+from mace_gaunt.cli.compose import complete_text
 from mace_gaunt.cli.main import main
 from mace_gaunt.comparison import local
+from mace_gaunt.comparison.members import Member
 
 TINY = [
     "model.num_channels=2",
@@ -34,8 +40,10 @@ class Done:
     def poll(self) -> int:
         return self.status
 
-    def stop(self) -> None:
+    def interrupt(self) -> None:
         raise AssertionError("nothing runs")
+
+    kill = interrupt
 
 
 @pytest.fixture
@@ -92,9 +100,77 @@ def test_members_are_trained_compared_and_not_repeated(words, command, tmp_path,
 def test_other_settings_under_the_same_name(words, command, refused, tmp_path, trained_members):
     assert command(*words, "epochs=2")[0] == 0
     assert "trainer.max_epochs was 2 and is 3 now" in refused(*words, "epochs=3")
+    # What was told and measured of the member goes with it, and not before the new one can be trained.
+    log, speed = tmp_path / "runs/c/members/gaunt-seed_0.log", tmp_path / "runs/c/speed.json"
+    log.write_text("compiled in 20 s\nerror: of long ago\n")
+    speed.write_text("{}")
+    missing = [word for word in words if not word.startswith("test_file=")]
+    assert "nowhere.xyz" in refused(*missing, "test_file=nowhere.xyz", "epochs=3", "overwrite=true")
     status, _, err = command(*words, "epochs=3", "overwrite=true")
     assert status == 0, err
     assert [row["epochs"] for row in table(tmp_path / "runs/c/frontier.csv")] == ["3"]
+    assert log.read_text() == "" and not speed.exists()
+
+
+def test_a_part_that_is_switched_off_is_another_setting(words, command, tmp_path):
+    """Its keys are in the member's file alone."""
+
+    def planned(*further):
+        given = ["epochs=2", f"run={tmp_path}/c", "--print-config", *further]
+        return plan_comparison(*split_keys(parse_arguments([*words[1:], *given]))).jobs[0]
+
+    member, composed = planned("stage_two=energy")
+    member.path.mkdir(parents=True)
+    (member.path / "config.yaml").write_text(complete_text(composed.config, composed.request.known))
+    assert difference(member, composed) is None
+    for off, key in (
+        (["stage_two=none"], "stage_two."),
+        (["stage_two=energy", "~callbacks.early_stopping"], "callbacks.early_stopping."),
+    ):
+        changed = difference(member, planned(*off)[1])
+        assert changed is not None and changed.startswith(key) and changed.endswith("and is None now")
+
+
+def test_an_interrupt_before_the_first_training_leaves_a_comparison(words, command, tmp_path, monkeypatch):
+    """Gone on with, and not taken for a folder of something else."""
+    monkeypatch.setattr(compare_run, "check_first", lambda _: None)
+    for step in ("write_file", "train_all"):
+        monkeypatch.setattr(compare_run, step, interrupted)
+        status, _, err = command(*words, "epochs=2")
+        assert (status, err) == (130, "interrupted\n")
+        assert (tmp_path / "runs/c/compare.json").is_file()
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def test_a_group_that_could_not_be_measured_is_told_and_measured_again(tmp_path, monkeypatch, capsys):
+    member = Member({"tensor_product": "gaunt", "seed": 0}, tmp_path)
+    results = iter([{"gaunt": {"failed": {"step": "out of memory"}}}, {"gaunt": {"step_ms": 1.0}}])
+    monkeypatch.setattr(compare_speed, "groups_of", lambda _: {"gaunt": (member, "eager")})
+    monkeypatch.setattr(compare_speed, "measure_groups", lambda *_: next(results))
+    comparison = SimpleNamespace(folder=tmp_path, settings={"speed": "auto"}, slots=[local.own_cores()[:1]])
+    compare_run.measure(comparison)
+    assert "gaunt: step could not be measured: out of memory" in capsys.readouterr().out
+    for _ in range(2):
+        compare_run.measure(comparison)
+        assert json.loads((tmp_path / "speed.json").read_text())["groups"] == {"gaunt": {"step_ms": 1.0}}
+    assert next(results, None) is None and capsys.readouterr().out == ""
+
+
+def test_mace_torch_is_measured_where_no_member_of_ours_is_finished(words, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(compare_speed, "measure_speed", lambda runners, *others: seen.append((runners, others)))
+    monkeypatch.setattr("mace_gaunt.benchmark.peer.sides.find_peer", lambda _: Path("python"))
+    flags = ["peer=true", "gate=identity", "batch_size=3", f"run={tmp_path}/c", "epochs=2"]
+    comparison = plan_comparison(*split_keys(parse_arguments([*words[1:], *flags])))
+    peer = comparison.peers[0]
+    compare_speed.measure_groups(comparison, {peer.group: (peer, "eager")})
+    (((runner,), (frames, batch_size, _, python, _)),) = seen
+    assert (runner.side.program, python, batch_size, len(frames)) == ("mace-torch", Path("python"), 3, 8)
+    assert (runner.settings["num_channels"], runner.settings["gate"]) == (2, "None")
+    assert runner.settings["scale"] > 0 and runner.settings["atomic_numbers"] == [1, 6, 7, 8]
 
 
 def test_a_budget_of_time_is_written_into_every_member(words, command, tmp_path, trained_members):
@@ -155,7 +231,15 @@ def test_refused(words, refused, further, message):
 def test_a_folder_of_something_else(words, refused, tmp_path):
     (tmp_path / "runs/c").mkdir(parents=True)
     (tmp_path / "runs/c/notes.txt").touch()
-    assert "not empty" in refused(*words)
+    for further in ([], ["overwrite=true"]):
+        message = refused(*words, *further)
+        assert "not empty and holds no comparison" in message and "resume=auto" not in message
+
+
+def test_all_keys(command):
+    status, out, _ = command("compare", "--help-keys", "tensor_product=gaunt,matrix", "parallel=4096")
+    assert status == 0
+    assert "budget: null" in out and "model.num_channels=64" in out and "max_epochs -> trainer.max_epochs" in out
 
 
 @pytest.mark.slow

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -126,11 +128,17 @@ def test_plots_of_what_is_there(members, tmp_path):
         "hardware": {"cores": 4},
         "versions": {"torch": "2"},
         "git": None,
-        "command": ["mace-gaunt", "compare"],
+        "command": ["mace-gaunt", "compare", "test_file={a: a b.xyz}"],
     }
     page = write_comparison_page(tmp_path, settings, rows, published).read_text()
     assert page.count("<img") == 5 and 'src="data:image/png;base64,' in page and "http" not in page.split("<body")[1]
-    for text in ("Compared at equal time", "40.0 ± 0.0", "published: MACE L=2", "matrix-seed_0", "mace-gaunt compare"):
+    for text in (
+        "Compared at equal time",
+        "40.0 ± 0.0",
+        "published: MACE L=2",
+        "matrix-seed_0",
+        "mace-gaunt compare &#39;test_file",
+    ):
         assert text in page
     assert content["summary"][0]["n"] == 2 and {row["split"] for row in content["published"]} == {"test_300K"}
 
@@ -197,8 +205,11 @@ class Task:
         self.looks -= 1
         return self.status if self.looks < 0 else None
 
-    def stop(self) -> None:
-        self.log.append(f"stop {self.name}")
+    def interrupt(self) -> None:
+        self.log.append(f"interrupt {self.name}")
+
+    def kill(self) -> None:
+        self.log.append(f"kill {self.name}")
 
 
 def test_as_many_at_a_time_as_there_are_slots(tmp_path, monkeypatch):
@@ -215,17 +226,39 @@ def test_as_many_at_a_time_as_there_are_slots(tmp_path, monkeypatch):
     assert log == ["0 on 0", "1 on 1", "1 ended 1", "2 on 1", "2 ended 2", "0 ended 0"]
 
 
-def test_an_interrupt_stops_what_runs(tmp_path, monkeypatch):
+def test_interrupts_reach_all_that_run(tmp_path, monkeypatch):
+    """All are told at the first one; at a second one, while they are waited for, all are killed."""
     log: list[str] = []
 
     def interrupt(seconds: float) -> None:
+        log.append("ctrl-c")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(local.time, "sleep", interrupt)
-    members = [make_member(tmp_path, "gaunt", seed) for seed in (0, 1)]
+    members = [make_member(tmp_path, "gaunt", seed) for seed in (0, 1, 2)]
     with pytest.raises(KeyboardInterrupt):
-        local.run_all(members, [(0,)], lambda member, _: Task(log, member.name, 10**6), lambda *_: None)
-    assert log == ["stop gaunt-seed_0"]
+        local.run_all(members, [(0,), (1,)], lambda member, _: Task(log, str(member.seed), 10**6), lambda *_: None)
+    assert log == ["ctrl-c", "interrupt 0", "interrupt 1", "ctrl-c", "kill 0", "kill 1"]
+
+
+def test_what_does_not_end_is_killed_with_what_it_has_started(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "GRACE", 0.3)
+    monkeypatch.setattr(local, "POLL", 0.05)
+    code = (
+        "import signal, subprocess, sys, time; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+        "print(subprocess.Popen(['sleep', '600']).pid, flush=True); time.sleep(600)"
+    )
+    stubborn = local.Training([sys.executable, "-S", "-c", code], tmp_path / "log", local.own_cores()[:1])
+    while not (tmp_path / "log").read_text().endswith("\n"):
+        time.sleep(0.01)
+    local.stop_all([stubborn])
+    assert stubborn.poll() == -signal.SIGKILL
+    state = Path(f"/proc/{int((tmp_path / 'log').read_text())}/stat")
+    end = time.monotonic() + 60
+    # Gone, or a zombie that nobody has asked about.
+    while state.exists() and state.read_text().split()[2] != "Z":
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_a_process_is_pinned_and_its_lines_are_kept(tmp_path):
@@ -235,7 +268,7 @@ def test_a_process_is_pinned_and_its_lines_are_kept(tmp_path):
     assert training._process.wait(timeout=60) == training.poll() == 0
     assert (tmp_path / "log").read_text() == f"{{{core}}} 1\n"
     sleeper = local.Training([sys.executable, "-S", "-c", "import time; time.sleep(600)"], tmp_path / "log", (core,))
-    sleeper.stop()
+    local.stop_all([sleeper])
     assert sleeper.poll() not in (None, 0) and isinstance(sleeper._process, subprocess.Popen)
 
 
