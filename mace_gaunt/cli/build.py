@@ -100,9 +100,13 @@ def check_settings(config: DictConfig, needed: Iterable[str] = tuple(NEEDED)) ->
         if config[name] is None:
             choices = " or ".join(f"{name}={choice}" for choice in NEEDED[name])
             raise UserError(f"there is no {name}: choose {choices}.")
-    _try_optimizer(build(config.optimizer, "optimizer"))
+    optimizer = _try_optimizer(build(config.optimizer, "optimizer"))
     build(config.loss, "loss")
-    build(config.stage_two, "stage_two")
+    schedule, stage = build(config.scheduler, "scheduler"), build(config.stage_two, "stage_two")
+    if epochs == -1 and config.trainer.get("max_steps") in (None, -1):
+        # What asks for the number of epochs says so.
+        _ = schedule and schedule(optimizer, total_steps=0, steps_per_epoch=1)
+        _ = stage and stage.first_epoch(0)
 
 
 def build_module(config: DictConfig) -> PotentialModule:
@@ -247,10 +251,10 @@ def _device(device: str) -> tuple[str, Any]:
     return ("gpu" if kind == "cuda" else kind), ([int(index)] if index else 1)
 
 
-def _try_optimizer(optimizer: Any) -> None:
-    """Let the optimizer refuse its settings now, before there is a run folder."""
+def _try_optimizer(optimizer: Any) -> Any:
+    """Let the optimizer refuse its settings now, before there is a run folder; one of a single number."""
     try:
-        optimizer([torch.nn.Parameter(torch.zeros(1))])
+        return optimizer([torch.nn.Parameter(torch.zeros(1))])
     except (TypeError, ValueError) as error:
         raise UserError(f"optimizer: {error}") from error
 

@@ -21,6 +21,8 @@ from mace_gaunt.errors import UserError
 JOB = "_mace_gaunt_job"
 # What a data set fills in the model; forgotten when a complete file is given other data.
 FILLED = ("atomic_numbers", "E0s", "avg_num_neighbors", "scale", "shift")
+# Other keys that what is filled depends on: the neighbours counted, and the frames that are trained on (data.seed).
+FILLED_BY = ("model.r_max", "seed")
 # Data keys that leave the training set as it is.
 SAME_DATA = {"batch_size", "valid_batch_size", "num_workers", "max_edges_per_batch", "test", "test_file", "cache_dir"}
 # Groups that write into other groups or the top level.
@@ -186,7 +188,7 @@ def complete_plain(config: DictConfig, known: Known) -> dict[str, Any]:
     for key, value in leaves(OmegaConf.to_container(config)):  # type: ignore[arg-type]
         if value in KEPT_REFERENCES:
             set_nested(plain, key, value)
-    change_paths(plain, known, _absolute)
+    change_paths(plain, known, absolute_path)
     return plain
 
 
@@ -208,17 +210,18 @@ def _kept_of_file(request: Request) -> dict[str, Any]:
             body["model"] = {name: model[name] for name in PRODUCTS if name in model}
         else:
             body.pop(group, None)
-    if _changes_training_set(request) and isinstance(body.get("model"), dict):
+    if _changes_what_is_filled(request) and isinstance(body.get("model"), dict):
         filled = [name for name in FILLED if name in body["model"]]
         body["model"] = {**body["model"], **dict.fromkeys(filled, MISSING)}
     return body
 
 
-def _changes_training_set(request: Request) -> bool:
-    given = set(request.body.get("data") or {}) | {
-        item[7:].partition("=")[0] for item in request.sweeps if item.startswith("++data.")
+def _changes_what_is_filled(request: Request) -> bool:
+    given = {key for key, _ in leaves(request.body)} | {
+        item.removeprefix("++").partition("=")[0] for item in request.sweeps if item.startswith("++")
     }
-    return "data" in _chosen(request) or bool(given - SAME_DATA)
+    data = {key.split(".")[1] for key in given if key.startswith("data.")}
+    return "data" in _chosen(request) or bool(data - SAME_DATA) or not given.isdisjoint(FILLED_BY)
 
 
 def _chosen(request: Request) -> set[str]:
@@ -239,8 +242,12 @@ def _remove(config: DictConfig, key: str, request: Request) -> None:
     node[leaf] = None
 
 
-def _absolute(path: str) -> str:
-    """An existing path from anywhere; what is no path here (a split, a name) stays."""
+def absolute_path(path: str) -> str:
+    """An existing path from anywhere; what is no path here (a split, a name) stays.
+
+    Args:
+        path: File or folder, maybe with a slice.
+    """
     name, part = split_slice(path)
     found = Path(name).expanduser()
     return f"{found.resolve()}{part}" if found.exists() else path

@@ -12,13 +12,14 @@ from ase.data import chemical_symbols
 from omegaconf import DictConfig, OmegaConf
 
 from mace_gaunt.cli.request import Request, leaves
+from mace_gaunt.cli.run_folder import RunFolder
 from mace_gaunt.data.atomic_data import AtomicData, symbols
 from mace_gaunt.data.reference_energies import undetermined_elements
 from mace_gaunt.errors import UserError, nearest
 from mace_gaunt.model.checkpoint import load_model, read_description
 from mace_gaunt.model.mace import MACE
 from mace_gaunt.model.package import hash_model
-from mace_gaunt.model.transfer import transfer_weights
+from mace_gaunt.model.transfer import for_elements, transfer_weights
 from mace_gaunt.simulation.batching import predict_batches
 from mace_gaunt.simulation.loading import find_model_folder
 from mace_gaunt.tensor_products.contracts import EdgeProduct, NodeProduct
@@ -42,12 +43,14 @@ class Start:
         model: The model, float64.
         description: Its model.json.
         added: Elements that it lacks and is to learn.
+        origin: What run.json and the models that come of it say about it: its name, and the SHA-256 of its folder.
     """
 
     folder: Path
     model: MACE
     description: dict[str, Any]
     added: list[int]
+    origin: dict[str, str]
 
     def check_elements(self, numbers: Sequence[int]) -> None:
         """Refuse elements that the model lacks, unless they are to be added.
@@ -68,6 +71,19 @@ class Start:
             raise UserError(
                 f"add_elements names {symbols(without)}, which the model knows or the training data lack: leave it out."
             )
+
+    def settle_elements(self, settings: DictConfig) -> None:
+        """Give the settings of the new model what the old one keeps for each element: maybe radii.
+
+        Args:
+            settings: `config.model`, its `atomic_numbers` those of the data; changed in place.
+
+        Raises:
+            UserError: See `check_elements`.
+        """
+        self.check_elements(settings.atomic_numbers)
+        for name, value in for_elements(self.description["hyperparameters"], settings.atomic_numbers).items():
+            settings[name] = value
 
     def fit_energies(self, frames: Sequence[AtomicData], numbers: Sequence[int], E0s: Sequence[float]) -> list[float]:
         """E0s with which the model fits the energies of some frames best, as near to the given ones as can be.
@@ -125,19 +141,20 @@ class Start:
         print("; ".join(words))
 
 
-def find_start(config: DictConfig, request: Request, resumed: bool = False) -> Start | None:
+def find_start(config: DictConfig, request: Request, run: RunFolder) -> Start | None:
     """Open the model of `init=`, and make the configuration that of a training of it.
 
     Args:
         config: The checked configuration; its `model` is changed in place.
         request: What the user asked for.
-        resumed: Whether weights will come from a checkpoint; nothing is opened then.
+        run: The run folder; where weights will come from its checkpoint, nothing is opened.
 
     Returns:
         The model; None without `init=` or when resumed.
 
     Raises:
-        UserError: If there is no such model, a setting contradicts it, or one makes sense with `init=` only.
+        UserError: If there is no such model, or the run would remove it, a setting contradicts it, or one makes sense
+            with `init=` only.
     """
     policy = config.data.get("E0s")
     if config.init is None:
@@ -146,9 +163,11 @@ def find_start(config: DictConfig, request: Request, resumed: bool = False) -> S
         if config.add_elements:
             raise UserError("add_elements adds to the elements of a model: give init=FOLDER.")
         return None
-    if resumed:
+    if run.checkpoint is not None:
         return None
     folder = find_model_folder(config.init)
+    if run.overwrite and run.path.resolve() in (folder.resolve(), *folder.resolve().parents):
+        raise UserError(f"init={config.init} lies in {run.path}, which overwrite=true clears: give another run=NAME.")
     description = read_description(folder)
     model = load_model(folder, dtype="float64")
     if len(model.heads) > 1:
@@ -159,7 +178,9 @@ def find_start(config: DictConfig, request: Request, resumed: bool = False) -> S
         raise UserError(f"E0s={KEEP} has no energy for {symbols(added)}: use E0s={REFIT}, or give E0s={{symbol: eV}}.")
     _refuse_contradictions(config, request, description, folder)
     _fill_model(config, description)
-    return Start(folder, model, description, added)
+    # Now: nobody knows whether the folder is still there when the training has come to its end.
+    origin = {"name": Path(config.init).name, "sha256": hash_model(folder)}
+    return Start(folder, model, description, added, origin)
 
 
 def energies_given(config: DictConfig, start: Start | None) -> dict[str, float] | None:
@@ -179,17 +200,6 @@ def energies_given(config: DictConfig, start: Start | None) -> dict[str, float] 
         pairs = list(zip(start.model.atomic_numbers, start.model.E0s.tolist(), strict=True))
         pairs += [(number, 0.0) for number in start.added]
     return {chemical_symbols[number]: float(energy) for number, energy in pairs}
-
-
-def origin(config: DictConfig) -> dict[str, Any]:
-    """What a model says about the one it started from; nothing without `init=`.
-
-    Args:
-        config: The configuration.
-    """
-    if config.init is None:
-        return {}
-    return {"started_from": {"name": Path(config.init).name, "sha256": hash_model(find_model_folder(config.init))}}
 
 
 def _number(name: Any) -> int:

@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import itertools
 import json
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -20,18 +21,20 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from mace_gaunt.cli.arguments import Arguments
+from mace_gaunt.cli.build import refuse_limits
 from mace_gaunt.cli.compose import JOB, Composed, compose, explain, finish, overrides, register
 from mace_gaunt.cli.main import report_error
 from mace_gaunt.cli.quiet import quiet
 from mace_gaunt.cli.request import Request, read_request, set_nested
-from mace_gaunt.cli.run_folder import check_free, name_folder
+from mace_gaunt.cli.run_folder import RunFolder, check_free, name_folder
 from mace_gaunt.cli.train import default_stem, train
 from mace_gaunt.cli.values import parse_value
 from mace_gaunt.errors import UserError, nearest
 from mace_gaunt.files import write_csv
 
 SUMMARY = "sweep.csv"
-ERROR = "error.txt"
+# What a job leaves when it has failed, and when it has come to its end.
+ERROR, OVERRIDES = "error.txt", "overrides.txt"
 TETRIS = "tetris.json"
 # Launchers that run jobs side by side: package, and what installs it.
 LAUNCHERS = {
@@ -60,14 +63,22 @@ def run_multirun(arguments: Arguments) -> int:
     if "--print-config" in arguments.flags:
         raise UserError("--print-config shows one configuration: leave --multirun out and choose one value per key.")
     check_launcher(request.hydra)
-    first = check_jobs(request)
+    jobs = check_jobs(request)
+    first = jobs[0]
+    folder = name_folder(first.config.run, default_stem(first))
+    # Beyond these the folder may hold jobs of an earlier, longer sweep.
+    launched = [folder / str(number) for number in range(len(jobs))]
+    for job, path in zip(jobs, launched, strict=True):
+        refuse_limits(job.config, "end jobs before they have a result")
+        check_start(job, path)
     if "--validate-only" in arguments.flags:
         train(first, validate_only=True)
         return 0
-    folder = name_folder(first.config.run, default_stem(first))
     check_free(folder, first.config.overwrite or first.config.resume != "never", "never")
+    for path in launched:
+        forget(path)
     launch(request, folder)
-    return summarize(folder)
+    return summarize(folder, launched)
 
 
 def check_launcher(words: list[str]) -> None:
@@ -94,14 +105,14 @@ def check_launcher(words: list[str]) -> None:
             raise UserError(f"hydra/launcher={name} needs: pip install '{extra}'")
 
 
-def check_jobs(request: Request) -> Composed:
+def check_jobs(request: Request) -> list[Composed]:
     """Compose every combination, so that a mistake stops the sweep before its first job.
 
     Args:
         request: The sorted request.
 
     Returns:
-        The first job.
+        The jobs, in the order of their numbers.
 
     Raises:
         UserError: At the first wrong combination.
@@ -113,8 +124,36 @@ def check_jobs(request: Request) -> Composed:
         if not override.is_discrete_sweep():
             raise UserError(f"{text.removeprefix('++')}: only values with commas, choice() and range() can be swept.")
         values.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
-    jobs = [compose(one_job(request, list(combination))) for combination in itertools.product(*values)]
-    return jobs[0]
+    return [compose(one_job(request, list(combination))) for combination in itertools.product(*values)]
+
+
+def check_start(job: Composed, folder: Path) -> None:
+    """Refuse what contradicts the model that a job starts from; a job that goes on has one of its own.
+
+    Args:
+        job: The job; it is not changed.
+        folder: Its folder.
+
+    Raises:
+        UserError: If there is no such model, or a setting of the job is not that of the model.
+    """
+    if job.config.init is not None:
+        from mace_gaunt.cli.finetune import find_start
+
+        last = folder / "checkpoints" / "last.ckpt"
+        goes_on = job.config.resume != "never" and last.is_file()
+        run = RunFolder(folder, last if goes_on else None, job.config.overwrite)
+        find_start(job.config.copy(), job.request, run)
+
+
+def forget(job: Path) -> None:
+    """Remove what an earlier sweep noted of a job, so that all of it is of this one.
+
+    Args:
+        job: Folder of the job; it may not be there.
+    """
+    for name in (ERROR, OVERRIDES):
+        (job / name).unlink(missing_ok=True)
 
 
 def one_job(request: Request, chosen: list[str]) -> Request:
@@ -181,13 +220,13 @@ class Job:
         """
         hydra = HydraConfig.get()
         folder = self.folder / str(hydra.job.num)
-        words = [str(word).removeprefix("++") for word in hydra.overrides.task]
-        swept = {text.removeprefix("++").partition("=")[0] for text in self.request.sweeps}
-        chosen = " ".join(word for word in words if word.partition("=")[0] in swept)
+        swept = {text.partition("=")[0] for text in self.request.sweeps}
+        words = [str(word) for word in hydra.overrides.task if str(word).partition("=")[0] in swept]
+        chosen = " ".join(word.removeprefix("++") for word in words)
         print(f"\njob {hydra.job.num}: {chosen}", flush=True)
         config = config.copy()
         try:
-            composed = finish(config, hydra.runtime.choices, self.request)
+            composed = finish(config, hydra.runtime.choices, one_job(self.request, words))
             config.run = f"./{folder}" if not folder.is_absolute() else str(folder)
             loss = train(composed)
         except Exception as error:
@@ -195,21 +234,20 @@ class Job:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / ERROR).write_text(f"{type(error).__name__}: {error}\n")
             return float("inf")
-        (folder / ERROR).unlink(missing_ok=True)
-        (folder / "overrides.txt").write_text(chosen + "\n")
+        (folder / OVERRIDES).write_text(chosen + "\n")
         return float("nan") if loss is None else loss
 
 
-def summarize(folder: Path) -> int:
+def summarize(folder: Path, jobs: Sequence[Path]) -> int:
     """Compare the jobs: a table on the terminal and sweep.csv.
 
     Args:
-        folder: Folder of the jobs.
+        folder: Folder of the sweep.
+        jobs: Folders of its jobs.
 
     Returns:
         1 when a job failed, else 0.
     """
-    jobs = sorted((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
     rows = [_row(job) for job in jobs]
     write_csv(folder / SUMMARY, rows, floats="")
     failed = [row["job"] for row in rows if "error" in row]
@@ -233,9 +271,11 @@ def _row(job: Path) -> dict[str, Any]:
     """Job number, its overrides, and its errors on the validation frames or in the Tetris task, or why it failed."""
     if (job / ERROR).is_file():
         return {"job": job.name, "error": (job / ERROR).read_text().strip()}
+    if not (job / OVERRIDES).is_file():
+        return {"job": job.name, "error": "not finished"}
+    told = {"job": job.name, "overrides": (job / OVERRIDES).read_text().strip()}
     if (job / TETRIS).is_file():
-        learned = json.loads((job / TETRIS).read_text())
-        return {"job": job.name, "overrides": (job / "overrides.txt").read_text().strip(), **learned}
+        return {**told, **json.loads((job / TETRIS).read_text())}
     with (job / "report" / "metrics.csv").open(newline="") as file:
         valid = next(row for row in csv.DictReader(file) if row["split"] == "valid")
-    return {"job": job.name, "overrides": (job / "overrides.txt").read_text().strip(), **valid}
+    return {**told, **valid}

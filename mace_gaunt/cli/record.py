@@ -34,6 +34,7 @@ def begin_record(
     folder: RunFolder,
     file_hashes: Mapping[str, str],
     kernels: Mapping[str, str],
+    started_from: Mapping[str, str] | None = None,
 ) -> None:
     """Write config.yaml and run.json; a continued run keeps its first record and adds to it.
 
@@ -42,6 +43,7 @@ def begin_record(
         folder: The run folder; it exists.
         file_hashes: File -> SHA-256 of the data.
         kernels: Kernel of each product, by its name in the model.
+        started_from: Name and hash of the model that it starts from; None of others, and of a continued run.
     """
     from mace_gaunt.cli.compose import complete_text
 
@@ -51,10 +53,14 @@ def begin_record(
     config.run, config.resume, config.overwrite = None, "never", False
     text = complete_text(config, composed.request.known, f"{header}\nchosen: {chosen or composed.request.file}")
     write_whole(folder.path / "config.yaml", text)
-    start = {"started": now(), "command": ["mace-gaunt", *sys.argv[1:]], "directory": str(Path.cwd())}
+    start: dict[str, Any] = {"started": now(), "command": ["mace-gaunt", *sys.argv[1:]], "directory": str(Path.cwd())}
     before = read_record(folder.path)
     if folder.checkpoint and before:
-        write_json(folder.path / RECORD, {**before, "resumed": [*before.get("resumed", []), start]})
+        earlier = before.get("data_sha256", {})
+        if {*earlier.values()} != {*file_hashes.values()}:
+            start["data_sha256_before"] = earlier
+        resumed = [*before.get("resumed", []), start]
+        write_json(folder.path / RECORD, {**before, "data_sha256": dict(file_hashes), "resumed": resumed})
         return
     record = {
         "id": run_id(folder),
@@ -66,6 +72,7 @@ def begin_record(
         "hardware": hardware(),
         "kernels": dict(kernels),
         "data_sha256": dict(file_hashes),
+        **({} if started_from is None else {"started_from": dict(started_from)}),
     }
     write_json(folder.path / RECORD, record)
 
@@ -101,11 +108,12 @@ def run_id(folder: RunFolder) -> str:
     return str(recorded or _NEW_IDS.setdefault(folder.path, uuid.uuid4().hex[:12]))
 
 
-def model_metadata(composed: "Composed", data: "AtomsDataModule", trainer: Any) -> dict[str, Any]:
+def model_metadata(composed: "Composed", folder: Path, data: "AtomsDataModule", trainer: Any) -> dict[str, Any]:
     """What a shared model says about its origin.
 
     Args:
         composed: The completed configuration.
+        folder: The run folder.
         data: The data it was trained on.
         trainer: The trainer, done.
 
@@ -114,7 +122,7 @@ def model_metadata(composed: "Composed", data: "AtomsDataModule", trainer: Any) 
     """
     from mace_gaunt.data.coverage import training_coverage
 
-    coverage = training_coverage(data.train_frames)
+    coverage, started_from = training_coverage(data.train_frames), read_record(folder).get("started_from")
     return {
         "trained": now(),
         "choices": composed.choices,
@@ -126,6 +134,7 @@ def model_metadata(composed: "Composed", data: "AtomsDataModule", trainer: Any) 
         "versions": versions(),
         # What simulations compare their geometries with.
         **({} if coverage is None else {"training_set": coverage.to_json()}),
+        **({} if started_from is None else {"started_from": started_from}),
     }
 
 

@@ -21,6 +21,10 @@ PATH_KEYS = {
 }  # fmt: skip
 
 
+# Keys whose value is a name, also where it looks like a number: 2024_01_15 would become 20240115, and 1e3 1000.0.
+NAME_KEYS = {"run", "out", *PATH_KEYS}
+
+
 @dataclass
 class Request:
     """A sorted request.
@@ -201,14 +205,31 @@ def _read_pair(request: Request, key: str, text: str) -> None:
     if key.split(".")[0].split("/")[0] == "hydra":
         request.hydra.append(f"{key}={text}")
         return
-    try:
-        value = parse_value(text)
-    except UserError as error:
-        raise UserError(f"{key}: {error}") from error
+    value = read_value(key, text, request.known)
     if isinstance(value, Sweep):
         _read_sweep(request, key, value)
     else:
         _place(request, key, value, request.choices, request.body)
+
+
+def read_value(key: str, text: str, known: Known) -> Any:
+    """The value of one `key=value` of the command line.
+
+    Args:
+        key: As the user wrote it.
+        text: What stands behind the first `=`.
+        known: What the verb has; `model` is a name only where it is a plain key.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    try:
+        value = parse_value(text)
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from error
+    if not isinstance(value, bool | int | float) or key in known.groups:
+        return value
+    return text.strip() if not NAME_KEYS.isdisjoint(expand(key, value, known)) else value
 
 
 def _read_sweep(request: Request, key: str, sweep: Sweep) -> None:

@@ -1,26 +1,27 @@
 """What may differ between a run and its continuation."""
 
+import itertools
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mace_gaunt.cli.aliases import Known
-from mace_gaunt.cli.compose import FILLED, complete_plain
+from mace_gaunt.cli.compose import FILLED, PRODUCTS, complete_plain
 from mace_gaunt.cli.record import read_record
-from mace_gaunt.cli.request import leaves, load_yaml
-from mace_gaunt.cli.run_folder import RunFolder
+from mace_gaunt.cli.request import Request, leaves, load_yaml
+from mace_gaunt.cli.run_folder import RunFolder, rank
 from mace_gaunt.errors import UserError
 from mace_gaunt.training.checkpoint_io import read
 from mace_gaunt.training.groups import default_node_lr
 
 # The weights and moments in the checkpoint belong to these.
-FIXED = ("model.", "dtype", "optimizer._target_", "node_lr")
+FIXED = ("model.", "dtype", "optimizer._target_", "optimizer.amsgrad", "node_lr")
 # What is learned does not depend on these, beyond the rounding of another device or kernel.
 HARMLESS = (
-    *("logger", "device", "compile", "stop_after_", "time_limit", "max_edges_per_pass"),
+    *("logger", "device", "kernel", "compile", "stop_after_", "time_limit", "max_edges_per_pass"),
     *("data.test", "data.num_workers", "data.valid_batch_size", "data.cache_dir", "data.root"),
     *("callbacks.progress", "callbacks.metrics"),
     *("trainer.log_every_n_steps", "trainer.enable_", "trainer.profiler", "trainer.logger", "trainer.num_sanity"),
@@ -48,6 +49,38 @@ def settle_node_lr(config: DictConfig, folder: RunFolder | None = None) -> None:
     config.node_lr = UNKNOWN_THEN["node_lr"] if begun_before else default_node_lr(config.optimizer["_target_"])
 
 
+def fill_from_record(config: DictConfig, request: Request, folder: RunFolder) -> None:
+    """Complete the model of a run that goes on with what its first start took from the data, or from `init=`.
+
+    The command line that began the run may be given again: it says neither, and the weights belong to both.
+
+    Args:
+        config: The checked configuration; its `model` is changed in place.
+        request: What the user asked for; it stands, to be compared with the record.
+        folder: The run folder; nothing is done unless it continues a checkpoint.
+
+    Raises:
+        UserError: If the run began with `init=` and its config.yaml is gone.
+    """
+    if folder.checkpoint is None:
+        return
+    file = folder.path / "config.yaml"
+    if not file.is_file():
+        if config.init is not None:
+            raise UserError(f"{file} is gone, which says what model the run has: it cannot go on. Begin a new run.")
+        return
+    recorded = load_yaml(file).get("model") or {}
+    if config.init is not None:
+        asked = [{} if request.complete else request.file_body.get("model") or {}, request.body.get("model") or {}]
+        products = PRODUCTS if "tensor_product" in {**request.file_choices, **request.choices} else ()
+        chosen = {name: config.model[name] for name in products}
+        config.model = OmegaConf.merge(recorded, *asked, chosen)
+        return
+    for name in FILLED:
+        if name in recorded and (name not in config.model or OmegaConf.is_missing(config.model, name)):
+            config.model[name] = recorded[name]
+
+
 def check_resumable(config: DictConfig, folder: RunFolder, known: Known, file_hashes: Mapping[str, str]) -> None:
     """Compare a configuration with that of the run it continues; print what changed.
 
@@ -63,30 +96,30 @@ def check_resumable(config: DictConfig, folder: RunFolder, known: Known, file_ha
     """
     if folder.checkpoint is None:
         return
-    check_checkpoint(folder.checkpoint)
+    say = print if rank() == 0 else _say_nothing
+    saved = check_checkpoint(folder.checkpoint)
     for name in changed_files(read_record(folder.path).get("data_sha256", {}), file_hashes):
         if config.resume != "force":
             raise UserError(
                 f"{folder.path} would not be continued as it began: {name} is another file now (its SHA-256 is in "
                 "run.json). Put the old one back; resume=force goes on all the same."
             )
-        print(f"changed on resume: {name} is another file (forced)")
+        say(f"changed on resume: {name} is another file (forced)")
     file = folder.path / "config.yaml"
     if not file.is_file():
         return
-    before = {**UNKNOWN_THEN, **dict(leaves(load_yaml(file)))}
-    now = dict(leaves(complete_plain(config, known)))
+    before = {**UNKNOWN_THEN, **_leaves(load_yaml(file))}
+    now = _leaves(complete_plain(config, known))
     changed = {
         key: (before.get(key), now.get(key))
         for key in sorted({*before, *now})
-        if _differ(before.get(key), now.get(key)) and key not in IGNORED and not key.endswith("kernel")
+        if differ(before.get(key), now.get(key)) and key not in IGNORED
     }
     told = {key: f"{key} was {old} and is {new} now" for key, (old, new) in changed.items()}
-    for key in changed:
-        if key.startswith(FIXED):
-            why = " (from the training data)" if key.removeprefix("model.") in FILLED else ""
+    for key, values in changed.items():
+        if (key.startswith(FIXED) and not is_harmless(key, now)) or _other_schedule(key, values):
             raise UserError(
-                f"{folder.path} cannot be resumed: {told[key]}{why}. Start a new run, or resume with "
+                f"{folder.path} cannot be resumed: {told[key]}. Start a new run, or resume with "
                 f"run=... resume=auto alone."
             )
     harmful = [key for key in changed if not is_harmless(key, now)]
@@ -95,39 +128,61 @@ def check_resumable(config: DictConfig, folder: RunFolder, known: Known, file_ha
             f"{folder.path} would not be continued as it began: {'; '.join(told[key] for key in harmful)}. "
             "resume=force goes on all the same; a new run=NAME begins anew."
         )
+    if "optimizer.lr" in changed and "rates" not in saved:
+        raise UserError(
+            f"{folder.path} was begun by an earlier version, whose checkpoints do not say what their rate was to be: "
+            "optimizer.lr stays as it was."
+        )
     for key, (old, new) in changed.items():
-        print(f"changed on resume: {key} was {old}, is {new}{' (forced)' if key in harmful else ''}")
+        say(f"changed on resume: {key} was {old}, is {new}{' (forced)' if key in harmful else ''}")
 
 
 def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Names of files that were read then and are read now, with other content; folders may have moved.
+    """Files that were read then and are read now, with other content; folders may have moved.
+
+    A file is compared with the one of its path. Where there was none, with those of its name whose path ends most like
+    its own, of those that are not read any more.
 
     Args:
         before: File -> SHA-256.
         now: The same.
+
+    Returns:
+        Their paths now.
     """
-
-    def by_name(hashes: Mapping[str, str]) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {}
-        for path, sha256 in hashes.items():
-            found.setdefault(Path(path).name, set()).add(sha256)
-        return found
-
-    old, new = by_name(before), by_name(now)
-    return sorted(name for name in old.keys() & new.keys() if old[name].isdisjoint(new[name]))
+    gone = [path for path in before if path not in now]
+    return sorted(
+        path
+        for path, sha256 in now.items()
+        if (same := [path] if path in before else _most_alike(path, gone)) and sha256 not in map(before.get, same)
+    )
 
 
-def check_checkpoint(path: Path) -> None:
+def _most_alike(path: str, others: Sequence[str]) -> list[str]:
+    """Those of the name of a path that have most of its last folders in common with it."""
+
+    def common(other: str) -> int:
+        pairs = zip(reversed(Path(path).parts), reversed(Path(other).parts), strict=False)
+        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    most = max(map(common, others), default=0)
+    return [other for other in others if most and common(other) == most]
+
+
+def check_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint that a training is to be continued from.
 
     Args:
         path: The file.
 
+    Returns:
+        Its content.
+
     Raises:
         UserError: If it is cut off or altered, or holds objects whose loading would run code.
     """
     try:
-        read(path)
+        return read(path)
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, AttributeError) as error:
         raise UserError(
             f"{path} is damaged, or is no checkpoint of a training ({str(error).partition('. ')[0]}). "
@@ -146,12 +201,35 @@ def is_harmless(key: str, config: Mapping[str, Any]) -> bool:
         schedule = str(config.get("scheduler._target_") or "constant").rpartition(".")[2]
         start = config.get("stage_two.start")
         return schedule in NOT_ON_TOTAL and (start is None or start >= 1)
-    return key.startswith(HARMLESS)
+    return key.startswith(HARMLESS) or key.endswith(".kernel")
 
 
-def _differ(old: Any, new: Any) -> bool:
+def _other_schedule(key: str, values: tuple[Any, Any]) -> bool:
+    """Whether a schedule that goes by the loss takes the place of one that goes by the step, or the reverse."""
+    return key == "scheduler._target_" and len({str(value).endswith(".plateau") for value in values}) == 2
+
+
+def _leaves(config: dict[str, Any]) -> dict[str, Any]:
+    """Dotted key -> value. The folder of `init` counts with its full path, also when it is gone."""
+    found = dict(leaves(config))
+    if found.get("init") is not None:
+        found["init"] = str(Path(str(found["init"])).expanduser().resolve())
+    return found
+
+
+def _say_nothing(text: str) -> None:
+    """What further processes of a training say."""
+
+
+def differ(old: Any, new: Any) -> bool:
+    """Whether two values of a configuration are not the same; floats are, to rounding.
+
+    Args:
+        old: One value; lists are compared entry by entry.
+        new: The other.
+    """
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        return any(_differ(*pair) for pair in zip(old, new, strict=True))
+        return any(differ(*pair) for pair in zip(old, new, strict=True))
     if isinstance(old, float) and isinstance(new, (int, float)):
         return abs(old - new) > RELATIVE_TOLERANCE * max(abs(old), abs(new))
     return bool(old != new)

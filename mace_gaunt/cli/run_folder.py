@@ -104,8 +104,8 @@ def plan_folder(run: str | None, stem: str, resume: str, overwrite: bool) -> Run
     Raises:
         UserError: If the folder is taken, or there is nothing to resume.
     """
-    if rank() > 0:
-        return _shared_plan(run, stem)
+    if (shared := _shared_plan()) is not None:
+        return shared
     if resume not in RESUME:
         raise UserError(f"resume={resume} is not possible.{nearest(str(resume), RESUME)}")
     if resume != "never" and run is None:
@@ -116,6 +116,10 @@ def plan_folder(run: str | None, stem: str, resume: str, overwrite: bool) -> Run
         return RunFolder(path, last)
     if resume in ("must", "force"):
         raise UserError(f"resume={resume}: there is no {last}.{_other_runs(path)}")
+    if rank() > 0:
+        # The first process looks after the folder, and may have begun to. It writes no checkpoint before all processes
+        # have met, which is after this: all of them see the same one, or none.
+        return RunFolder(path)
     check_free(path, overwrite, resume)
     return RunFolder(path, None, overwrite)
 
@@ -166,11 +170,15 @@ def rank() -> int:
     return int(getattr(rank_zero_only, "rank", 0) or 0)
 
 
-def _shared_plan(run: str | None, stem: str) -> RunFolder:
-    """What the first process has decided; schedulers that start all processes themselves need a `run=NAME`."""
-    path = Path(os.environ.get(FOLDER_VARIABLE) or name_folder(run, stem))
-    checkpoint = os.environ.get(CHECKPOINT_VARIABLE)
-    return RunFolder(path, Path(checkpoint) if checkpoint else None)
+def _shared_plan() -> RunFolder | None:
+    """What the first process has decided, in those that Lightning started for it; None in all others.
+
+    Processes that srun or torchrun started know nothing of each other and plan alike, by a `run=NAME`.
+    """
+    path, checkpoint = os.environ.get(FOLDER_VARIABLE), os.environ.get(CHECKPOINT_VARIABLE)
+    if rank() == 0 or path is None:
+        return None
+    return RunFolder(Path(path), Path(checkpoint) if checkpoint else None)
 
 
 def check_free(path: Path, overwrite: bool, resume: str) -> None:

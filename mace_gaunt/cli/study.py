@@ -2,28 +2,25 @@
 
 import csv
 import logging
-from collections.abc import Sequence
-from copy import deepcopy
-from dataclasses import replace
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 
-from mace_gaunt.cli.aliases import expand
 from mace_gaunt.cli.build import refuse_limits
-from mace_gaunt.cli.choices import check_choice
 from mace_gaunt.cli.compose import Composed, compose
 from mace_gaunt.cli.main import report_error
-from mace_gaunt.cli.request import Request, set_nested
+from mace_gaunt.cli.request import Request
 from mace_gaunt.cli.run_folder import check_free, name_folder
-from mace_gaunt.cli.sweep import Parameter
+from mace_gaunt.cli.sweep_plan import STUDY, Plan, begin, begun_before, go_on, is_sweep, with_values, write_plan
 from mace_gaunt.cli.train import default_stem, train
 from mace_gaunt.errors import UserError, nearest
 from mace_gaunt.evaluation.metrics import COLUMNS
 from mace_gaunt.files import write_csv
 
-STUDY, SUMMARY = "study.log", "sweep.csv"
+SUMMARY = "sweep.csv"
 # Trials that are trained to their end before any is stopped early.
 STARTUP_TRIALS = 4
 
@@ -50,38 +47,61 @@ class Report(lightning.Callback):
             raise optuna.TrialPruned()
 
 
-def run_study(request: Request, space: Sequence[Parameter], settings: dict[str, Any]) -> int:
+def run_study(request: Request, settings: dict[str, Any], given: Collection[str]) -> int:
     """Run the trials and compare them.
 
     Args:
         request: What is trained.
-        space: What is searched.
-        settings: Keys of the sweep.
+        settings: Keys of the sweep, complete.
+        given: Those of them that stand on the command line.
 
     Returns:
         Exit status: 1 when no trial succeeded.
 
     Raises:
-        UserError: If Optuna is not there, the folder is taken, or the space does not fit the training.
+        UserError: If Optuna is not there, the folder is taken, the space does not fit the training, or a sweep that
+            goes on would become another one.
     """
     optuna = import_optuna()
     if settings["objective"] not in COLUMNS[2:]:
         raise UserError(f"no objective '{settings['objective']}'.{nearest(str(settings['objective']), COLUMNS[2:])}")
-    first = compose(with_values(request, {parameter.key: first_value(parameter) for parameter in space}))
+    begun = begun_before(request)
+    plan = begin(request, settings) if begun is None else go_on(begun, request, settings, given)
+    first = plan.first()
     folder = name_folder(first.config.run, default_stem(first))
-    anew = first.config.resume == "never"
+    anew = begins_anew(first.config.resume, first.config.run)
     check_free(folder, first.config.overwrite or not anew, "never")
+    if not anew and begun is None and is_sweep(folder):
+        raise UserError(f"to go on with the sweep in {folder}, write run= and resume=auto on the command line.")
     refuse_limits(first.config, "end trials before they have a result")
     train(alone(first, folder), validate_only=True)
     folder.mkdir(parents=True, exist_ok=True)
     if anew:
         (folder / STUDY).unlink(missing_ok=True)
-    study = open_study(optuna, folder, int(first.config.seed), settings["prune"])
-    trial_of = Trials(request, space, folder, settings)
-    while len(finished(optuna, study)) < settings["trials"]:
+    write_plan(folder, plan)
+    study = open_study(optuna, folder, plan.settings["prune"])
+    trial_of = Trials(plan, folder, int(first.config.seed))
+    while len(finished(optuna, study)) < plan.settings["trials"]:
         trial_of(optuna, study)
         write_summary(optuna, study, folder / SUMMARY)
-    return tell(optuna, study, folder, settings["objective"])
+    return tell(optuna, study, folder, plan.settings["objective"])
+
+
+def begins_anew(resume: str, run: str | None) -> bool:
+    """Whether a sweep begins, rather than going on.
+
+    Args:
+        resume: "never" or "auto".
+        run: Name of the sweep.
+
+    Raises:
+        UserError: If `resume` is neither, or there is no name to go on with.
+    """
+    if resume not in ("never", "auto"):
+        raise UserError(f"resume={resume} is not possible: a sweep goes on with resume=auto.")
+    if resume == "auto" and run is None:
+        raise UserError("resume=auto needs run=NAME: which sweep is to be continued?")
+    return resume == "never"
 
 
 def import_optuna() -> Any:
@@ -98,24 +118,36 @@ def import_optuna() -> Any:
     return optuna
 
 
-def open_study(optuna: Any, folder: Path, seed: int, prune: bool) -> Any:
-    """The study of a folder, made or continued."""
+def open_study(optuna: Any, folder: Path, prune: bool) -> Any:
+    """The study of a folder, made or continued; its sampler is set for every trial (`sampler_of`)."""
     from optuna.storages.journal import JournalFileBackend
 
     return optuna.create_study(
         study_name="sweep",
         storage=optuna.storages.JournalStorage(JournalFileBackend(str(folder / STUDY))),
-        sampler=optuna.samplers.TPESampler(seed=seed),
         pruner=optuna.pruners.MedianPruner(STARTUP_TRIALS) if prune else optuna.pruners.NopPruner(),
         load_if_exists=True,
     )
 
 
+def sampler_of(optuna: Any, seed: int, number: int) -> Any:
+    """What draws the values of one trial.
+
+    A sampler for a whole sweep would begin with the same random values in every process that works on it.
+
+    Args:
+        optuna: The library.
+        seed: Of the sweep.
+        number: Of the trial.
+    """
+    return optuna.samplers.TPESampler(seed=int(np.random.SeedSequence((seed, number)).generate_state(1)[0]))
+
+
 class Trials:
     """Trains one trial after the other."""
 
-    def __init__(self, request: Request, space: Sequence[Parameter], folder: Path, settings: dict[str, Any]) -> None:
-        self.request, self.space, self.folder, self.settings = request, space, folder, settings
+    def __init__(self, plan: Plan, folder: Path, seed: int) -> None:
+        self.plan, self.folder, self.seed = plan, folder, seed
 
     def __call__(self, optuna: Any, study: Any) -> None:
         """Ask for settings, train with them, tell the result.
@@ -124,8 +156,9 @@ class Trials:
             UserError: If the space is not the one that the study began with.
         """
         trial = study.ask()
+        study.sampler = sampler_of(optuna, self.seed, trial.number)
         try:
-            values = {parameter.key: parameter.draw(trial) for parameter in self.space}
+            values = {parameter.key: parameter.draw(trial) for parameter in self.plan.space}
         except ValueError as error:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             raise UserError(f"{self.folder} holds a sweep of another space: {error}") from error
@@ -151,29 +184,11 @@ class Trials:
         Returns:
             The objective of the best model on the validation frames.
         """
-        composed = compose(with_values(self.request, values))
+        composed = compose(with_values(self.plan.request, values))
         folder = self.folder / str(trial.number)
-        callbacks = [Report(trial, self.settings["objective"], self.settings["prune"])]
-        train(alone(composed, folder), callbacks=callbacks)
-        return read_objective(folder, self.settings["objective"])
-
-
-def with_values(request: Request, values: dict[str, Any]) -> Request:
-    """The request of one trial."""
-    job = replace(request, choices=dict(request.choices), body=deepcopy(request.body))
-    for key, value in values.items():
-        if key in request.known.groups:
-            check_choice(key, value, request.folders)
-            job.choices[key] = value
-        else:
-            for dotted, entry in expand(key, value, request.known).items():
-                set_nested(job.body, dotted, entry)
-    return job
-
-
-def first_value(parameter: Parameter) -> Any:
-    """Some value of a parameter."""
-    return parameter.values[0] if parameter.values else parameter.low
+        objective = self.plan.settings["objective"]
+        train(alone(composed, folder), callbacks=[Report(trial, objective, self.plan.settings["prune"])])
+        return read_objective(folder, objective)
 
 
 def alone(composed: Composed, folder: Path) -> Composed:

@@ -23,8 +23,9 @@ keys:
   trials      trainings in all; with resume=auto those already done count (20)
   objective   column of a run's report/metrics.csv, on the validation frames (forces_rmse_meV_A)
   prune       stop a trial whose errors are worse than the median of the others at the same epoch (true)
-  run         the sweep lives in runs/<run>/: trials in 0/, 1/, ..., sweep.csv, study.log
-  resume      auto continues; several processes may work on one sweep, each with resume=auto (never)
+  run         the sweep lives in runs/<run>/: trials in 0/, 1/, ..., sweep.csv, sweep.yaml (all keys), study.log
+  resume      auto continues with the keys that the sweep began with; trials may be another number. Several processes
+              may work on one sweep, each with resume=auto (never)
 
 A space is a yaml file of keys, each with a list of values or bounds:
 
@@ -33,7 +34,8 @@ A space is a yaml file of keys, each with a list of values or bounds:
 
 examples:
   mace-gaunt sweep data=3bpa_xtb tensor_product=gaunt max_epochs=20 run=rates trials=10
-  mace-gaunt sweep data=3bpa space=model trials=50 max_epochs=50 run=sizes resume=auto"""
+  mace-gaunt sweep data=3bpa space=model trials=50 max_epochs=50 run=sizes resume=auto
+  mace-gaunt sweep run=rates resume=auto trials=20"""
 
 DEFAULTS: dict[str, Any] = {"space": "learning", "trials": 20, "objective": "forces_rmse_meV_A", "prune": True}
 BOUNDS = {"low", "high", "log", "step"}
@@ -58,6 +60,14 @@ class Parameter:
     high: float = 0.0
     log: bool = False
     step: float | None = None
+
+    @property
+    def entry(self) -> list[Any] | dict[str, Any]:
+        """As a space has it: values or bounds."""
+        if self.values:
+            return list(self.values)
+        bounds = {"low": self.low, "high": self.high, "log": self.log}
+        return bounds if self.step is None else bounds | {"step": self.step}
 
     def draw(self, trial: Any) -> Any:
         """A value for an Optuna trial."""
@@ -87,6 +97,7 @@ def run(argv: list[str]) -> int:
         UserError: If a key or the search space is wrong, the folder is taken, or Optuna is not there.
     """
     arguments = parse_arguments(argv)
+    given = DEFAULTS.keys() & {key for key, _ in arguments.pairs}
     settings, arguments = split_keys(arguments)
     from mace_gaunt.cli.quiet import quiet
     from mace_gaunt.cli.request import read_request
@@ -97,7 +108,7 @@ def run(argv: list[str]) -> int:
     if request.sweeps or arguments.flags:
         found = request.sweeps[0].removeprefix("++") if request.sweeps else sorted(arguments.flags)[0]
         raise UserError(f"'sweep' cannot do with {found}: values to choose from belong into the space.")
-    return run_study(request, read_space(settings["space"], request), settings)
+    return run_study(request, settings, given)
 
 
 def split_keys(arguments: Arguments) -> tuple[dict[str, Any], Arguments]:
@@ -140,22 +151,34 @@ def read_space(space: Any, request: "Request") -> list[Parameter]:
     """
     from mace_gaunt.cli.aliases import expand
     from mace_gaunt.cli.choices import check_choice
-    from mace_gaunt.cli.request import leaves, load_yaml
+    from mace_gaunt.cli.request import load_yaml
 
     path = Path(str(space)).expanduser()
     if not path.is_file():
         check_choice("space", space, request.folders)
         path = next(folder / "space" / f"{space}.yaml" for folder in reversed(request.folders)
                     if (folder / "space" / f"{space}.yaml").is_file())  # fmt: skip
-    fixed = {*request.choices, *(key for key, _ in leaves(request.body))}
     parameters = []
     for key, entry in load_yaml(path).items():
         full = key if key in request.known.groups else ",".join(expand(key, None, request.known))
         parameters.append(read_parameter(full, entry, path))
-    left = [parameter for parameter in parameters if parameter.key not in fixed]
+    left = still_open(parameters, request)
     if not left:
         raise UserError(f"nothing is left to search: the command line sets all keys of {path}.")
     return left
+
+
+def still_open(space: list[Parameter], request: "Request") -> list[Parameter]:
+    """The parameters that the command line does not set.
+
+    Args:
+        space: Some parameters.
+        request: What is trained.
+    """
+    from mace_gaunt.cli.request import leaves
+
+    fixed = {*request.choices, *(key for key, _ in leaves(request.body))}
+    return [parameter for parameter in space if parameter.key not in fixed]
 
 
 def read_parameter(key: str, entry: Any, path: Path) -> Parameter:

@@ -1,11 +1,13 @@
 """`mace-gaunt train`: compose, instantiate, fit, save, report."""
 
+import math
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mace_gaunt.cli.arguments import parse_arguments
 from mace_gaunt.cli.help import choices_table, flags_table, keys_of
+from mace_gaunt.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,7 +119,7 @@ def train(composed: "Composed", validate_only: bool = False, callbacks: "Sequenc
     from mace_gaunt.cli.finetune import REFIT, energies_given, find_start
     from mace_gaunt.cli.kernels import tell_kernels
     from mace_gaunt.cli.machine import use_machine_well
-    from mace_gaunt.cli.resume import check_resumable, settle_node_lr
+    from mace_gaunt.cli.resume import check_resumable, fill_from_record, settle_node_lr
     from mace_gaunt.cli.run_folder import rank
     from mace_gaunt.cli.tetris import check_task, train_tetris
     from mace_gaunt.model.transfer import freeze
@@ -133,13 +135,14 @@ def train(composed: "Composed", validate_only: bool = False, callbacks: "Sequenc
     settle_node_lr(config, folder)
     stop = build_stop(config)
     lightning.seed_everything(config.seed, verbose=False)
-    start = find_start(config, composed.request, folder.checkpoint is not None)
+    start = find_start(config, composed.request, folder)
+    fill_from_record(config, composed.request, folder)
     refit = start is not None and config.data.get("E0s") == REFIT and OmegaConf.is_missing(config.model, "E0s")
     data = build_data(config, energies_given(config, start))
     data.setup()
     fill_from_data(config, data.statistics)
     if start is not None:
-        start.check_elements(config.model.atomic_numbers)
+        start.settle_elements(config.model)
         if refit:
             config.model.E0s = start.fit_energies(data.train_frames, config.model.atomic_numbers, config.model.E0s)
     module = build_module(config)
@@ -160,7 +163,7 @@ def train(composed: "Composed", validate_only: bool = False, callbacks: "Sequenc
     if validate_only:
         print("valid: everything is ready for training; nothing was written")
         return None
-    return fit_and_report(composed, folder, data, module, trainer)
+    return fit_and_report(composed, folder, data, module, trainer, start.origin if start is not None else None)
 
 
 def plan_run(composed: "Composed") -> "RunFolder":
@@ -175,11 +178,11 @@ def plan_run(composed: "Composed") -> "RunFolder":
     Raises:
         UserError: If the folder is taken, or there is nothing to resume.
     """
-    from mace_gaunt.cli.run_folder import plan_folder
+    from mace_gaunt.cli.run_folder import plan_folder, rank
 
     config = composed.config
     folder = plan_folder(config.run, default_stem(composed), config.resume, config.overwrite)
-    if config.resume == "auto" and folder.checkpoint is None:
+    if config.resume == "auto" and folder.checkpoint is None and rank() == 0:
         print(f"nothing to continue in {folder.path}: a new run begins")
     config.run = str(folder.path) if folder.path.is_absolute() else f"./{folder.path}"
     return folder
@@ -239,7 +242,7 @@ def describe(config: "DictConfig", data: "AtomsDataModule", module: "PotentialMo
 def choose_kernels(
     config: "DictConfig", data: "AtomsDataModule", module: "PotentialModule", folder: "RunFolder", trainer: Any
 ) -> dict[str, "Choice"]:
-    """Set the kernels: those given, those of the run that is continued, else the fastest on this device.
+    """Set the kernels: those given, else those of the run that is continued, else the fastest on this device.
 
     Nothing is measured where the model will be compiled: eager times say little about it. Nor for deterministic=true,
     since times differ from run to run: whether to compile follows from the number of steps then.
@@ -257,6 +260,7 @@ def choose_kernels(
     from mace_gaunt.cli.record import read_record
     from mace_gaunt.data.stored_set import atoms_of, edges_of
     from mace_gaunt.model.kernels import restore_kernels, select_kernels, use_kernels, use_kernels_for_compiling
+    from mace_gaunt.tensor_products.selection import products_of
     from mace_gaunt.training.compilation import reason_not_to_compile
 
     device = trainer.strategy.root_device
@@ -264,10 +268,15 @@ def choose_kernels(
     use_kernels(module.model, config.kernel)
     if folder.checkpoint and (before := read_record(folder.path).get("kernels")):
         # Another kernel would round differently, and the continuation would not be the same run.
-        restore_kernels(module.model, before, device.type)
+        open_ = {name for name, product in products_of(module.model) if product.asked_for == "auto"}
+        try:
+            restore_kernels(module.model, {name: before[name] for name in open_ & before.keys()}, device.type)
+        except UserError as error:
+            raise UserError(f"{error} (the run began with it; kernel=NAME goes on with another)") from error
         return {}
     batches = len(data.train_dataloader())
-    steps = trainer.max_steps if trainer.max_steps > 0 else batches * max(trainer.max_epochs or 0, 0)
+    epochs = math.inf if trainer.max_epochs == -1 else trainer.max_epochs or 0
+    steps = trainer.max_steps if trainer.max_steps > 0 else batches * epochs
     worth_it = reason_not_to_compile(steps) is None
     if config.deterministic and module.compile_choice == "auto":
         module.compile_choice = "on" if worth_it else "off"
@@ -282,7 +291,12 @@ def choose_kernels(
 
 
 def fit_and_report(
-    composed: "Composed", folder: "RunFolder", data: "AtomsDataModule", module: "PotentialModule", trainer: Any
+    composed: "Composed",
+    folder: "RunFolder",
+    data: "AtomsDataModule",
+    module: "PotentialModule",
+    trainer: Any,
+    started_from: dict[str, str] | None = None,
 ) -> float | None:
     """Make the run folder, train, save the model, evaluate it.
 
@@ -292,6 +306,7 @@ def fit_and_report(
         data: The data, set up.
         module: The module.
         trainer: The Lightning trainer.
+        started_from: Name and hash of the model of `init=`.
 
     Returns:
         The best validation loss; None when the training was stopped before its end.
@@ -308,7 +323,7 @@ def fit_and_report(
     share_plan(folder)
     checkpoint = str(folder.checkpoint) if folder.checkpoint else None
     try:
-        begin_record(composed, folder, data.file_hashes, kernel_names(module.model))
+        begin_record(composed, folder, data.file_hashes, kernel_names(module.model), started_from)
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except BaseException as error:
         if isinstance(error, TrainingStopped):
@@ -346,7 +361,6 @@ def save_and_report(
         trainer: Its trainer.
     """
     from mace_gaunt.cli.build import is_oc20, is_real_3bpa
-    from mace_gaunt.cli.finetune import origin
     from mace_gaunt.cli.record import model_metadata
     from mace_gaunt.evaluation.report import report
     from mace_gaunt.model.checkpoint import save_model
@@ -354,7 +368,7 @@ def save_and_report(
     from mace_gaunt.training.loggers import SafeLogger
 
     model = best_model(trainer, module)
-    save_model(model, folder / "model", model_metadata(composed, data, trainer) | origin(composed.config))
+    save_model(model, folder / "model", model_metadata(composed, folder, data, trainer))
     metrics = folder / "metrics.csv"
     report(
         # In float64, as `evaluate`, `md` and the calculator compute: the same figures everywhere.

@@ -116,6 +116,19 @@ class EarlyStopping(callbacks.EarlyStopping):
     def __init__(self, patience: int = 50, min_delta: float = 0.0) -> None:
         super().__init__(MONITOR, min_delta=min_delta, patience=patience, check_on_train_epoch_end=False)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue the count; how long to wait is said by the configuration."""
+        super().load_state_dict({**state_dict, "patience": self.patience})
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """End at once where an earlier start has come to its end: another epoch would be one too many."""
+        if 0 < self.wait_count >= self.patience and not getattr(pl_module, "stage_two_waits", False):
+            trainer.should_stop = True
+            pl_module.print(
+                f"there has been no improvement for {self.wait_count} validations: the training has come to its end "
+                "before. patience=N with a larger number and resume=force goes on"
+            )
+
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Count a validation without improvement."""
         stopped_before = trainer.should_stop

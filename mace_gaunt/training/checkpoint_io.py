@@ -30,12 +30,17 @@ class WholeCheckpoints(TorchCheckpointIO):
         path = Path(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, stream.getvalue(), check=read)
+            write_whole(path, stream.getvalue(), check=_check)
         except OSError as error:
             kept = "; the checkpoint before it is still there: mend this, then resume=auto" if path.is_file() else ""
             raise UserError(f"cannot write {path}: {error.strerror or error}{kept}") from error
 
 
-def read(path: Path) -> None:
+def _check(path: Path) -> None:
+    read(path)
+
+
+def read(path: Path) -> dict[str, Any]:
     """Read a checkpoint; raises what torch raises where it is not whole."""
-    torch.load(path, map_location="cpu", weights_only=True)
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return content

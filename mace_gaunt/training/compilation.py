@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from mace_gaunt.errors import UserError, nearest
-from mace_gaunt.model.compiled import CompiledGradient, CompileError, reason_of
+from mace_gaunt.model.compiled import SMALLEST_SCALE, CompiledGradient, CompileError, reason_of
 from mace_gaunt.model.gradients import EdgeGradient, predict, reference_energy
 from mace_gaunt.tensor_products.selection import timed
 from mace_gaunt.training.loss import WeightedLoss
+from mace_gaunt.training.memory import is_out_of_memory
 
 CompileChoice = Literal["off", "on", "auto"]
 CHOICES = ("off", "on", "auto")
@@ -46,14 +47,14 @@ def check_choice(choice: Any) -> CompileChoice:
     raise UserError(f"compile='{choice}' does not exist.{nearest(str(choice), CHOICES)}")
 
 
-def reason_not_to_compile(steps_left: int) -> str | None:
+def reason_not_to_compile(steps_left: float) -> str | None:
     """Why `auto` trains eagerly whatever a step takes; None where that decides (`reason_of_time`)."""
     if steps_left < MIN_STEPS:
         return f"{steps_left} steps are planned, too few for compiling to be worth its time"
     return "no C++ compiler was found" if missing_compiler() else None
 
 
-def reason_of_time(model: Any, loss: WeightedLoss, batch: Any, steps_left: int) -> str | None:
+def reason_of_time(model: Any, loss: WeightedLoss, batch: Any, steps_left: float) -> str | None:
     """Why `auto` trains eagerly: what is left will be done soon. None where compiling earns its time back.
 
     An eager step is timed, after one to warm up. Of several processes each decides alone: their results agree to
@@ -90,7 +91,7 @@ def check_compiler(choice: CompileChoice, device: str) -> None:
 
 
 def choose_gradient(
-    choice: CompileChoice, model: Any, loss: WeightedLoss, batch: Any, steps_left: int
+    choice: CompileChoice, model: Any, loss: WeightedLoss, batch: Any, steps_left: float
 ) -> EdgeGradient | None:
     """The compiled gradient after it has been compared with the eager one on a batch, or None for eager.
 
@@ -99,13 +100,14 @@ def choose_gradient(
         model: The potential.
         loss: The loss, whose parameter gradients are compared.
         batch: The first batch of the training that the compiler serves (`is_compiled_for`).
-        steps_left: Optimizer steps still to do.
+        steps_left: Optimizer steps still to do; infinite where the training has no end.
 
     Returns:
         What `predict` takes as `gradient`.
 
     Raises:
         UserError: If compiling was asked for and fails, or compiled and eager disagree.
+        RuntimeError, MemoryError: If the batch does not fit into memory (`is_out_of_memory`).
     """
     if choice == "off":
         return None
@@ -122,10 +124,17 @@ def choose_gradient(
     gradient, begin = CompiledGradient(model), time.perf_counter()
     try:
         errors = compare(model, loss, batch, gradient)
-    except Exception as error:  # CompileError, and what the compiler raises when it comes to the backward graph
+    except Exception as error:
+        if is_out_of_memory(error):
+            # Says nothing of the compiler: the module begins the batch anew in parts, the first of which comes here.
+            raise
+        # CompileError, or what the compiler raises when it comes to the backward graph.
         reason = str(error) if isinstance(error, CompileError) else reason_of(error)
         if choice == "on":
-            raise UserError(f"compile=on, but compiling failed: {reason}") from error
+            raise UserError(
+                "compile=on (which deterministic=true makes of auto), but compiling failed: "
+                f"{reason}. compile=off trains without"
+            ) from error
         log.warning("compile=auto: eager, since compiling failed: %s", reason)
         return None
     check(errors, model.dtype)
@@ -135,12 +144,16 @@ def choose_gradient(
 
 
 def compare(model: Any, loss: WeightedLoss, batch: Any, gradient: EdgeGradient) -> dict[str, float]:
-    """Relative differences of compiled and eager: energy, forces, and the gradient of each parameter."""
+    """Relative differences of compiled and eager: energy, forces, and the gradient of each parameter.
+
+    Energies and forces are compared with their largest value, or with 0.01 (eV, Å) where all are smaller: an atom alone
+    has no energy but rounding errors, a perfect crystal no forces.
+    """
     eager, compiled = _results(model, loss, batch, None), _results(model, loss, batch, gradient)
     # A parameter whose gradient cancels is compared with a thousandth of the largest gradient instead of its own.
     floor = 1e-3 * max(float(value.abs().max()) for name, value in eager.items() if name not in ("energy", "forces"))
     return {
-        name: _difference(compiled[name], value, 0.0 if name in ("energy", "forces") else floor)
+        name: _difference(compiled[name], value, SMALLEST_SCALE if name in ("energy", "forces") else floor)
         for name, value in eager.items()
     }
 

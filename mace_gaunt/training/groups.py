@@ -1,5 +1,7 @@
 """Which parameters are decayed, and which learn faster."""
 
+import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from torch.optim import Optimizer
@@ -52,3 +54,27 @@ def apply_rates(optimizer: Optimizer) -> None:
     """Multiply the learning rate of every group with its own factor; once, when the optimizer is made."""
     for group in optimizer.param_groups:
         group["lr"] *= group.setdefault(RATE, 1.0)
+
+
+def settings_of(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """What each group was given: the arguments of the optimizer, its rate among them, and none of its counters.
+
+    Args:
+        optimizer: As it was made, before its state is restored.
+    """
+    arguments = inspect.signature(type(optimizer)).parameters
+    return [
+        {name: value for name, value in group.items() if name in arguments and name != "params"}
+        for group in optimizer.param_groups
+    ]
+
+
+def apply_settings(optimizer: Optimizer, settings: Sequence[dict[str, Any]]) -> None:
+    """Give a restored optimizer what is configured now; but for the rate, which goes up and down with a schedule.
+
+    Args:
+        optimizer: Changed in place.
+        settings: What `settings_of` gave.
+    """
+    for group, given in zip(optimizer.param_groups, settings, strict=True):
+        group.update({name: value for name, value in given.items() if name != "lr"})

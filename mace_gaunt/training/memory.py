@@ -16,8 +16,9 @@ log = logging.getLogger(__name__)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there is no memory left, of a device or of the machine."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or CPU_MESSAGE in str(error)
+    """Whether an error, or what caused it, says that there is no memory left, of a device or of the machine."""
+    found = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or CPU_MESSAGE in str(error)
+    return found or (error.__cause__ is not None and is_out_of_memory(error.__cause__))
 
 
 def smaller_parts(batch: Any, max_edges: int | None) -> int:

@@ -19,7 +19,7 @@ from mace_gaunt.model.gradients import predict, reference_energy
 from mace_gaunt.training.bad_steps import BadSteps, diagnose
 from mace_gaunt.training.callbacks import EMA, EMA_KEY
 from mace_gaunt.training.compilation import CompileChoice, check_choice, choose_gradient
-from mace_gaunt.training.groups import apply_rates, parameter_groups
+from mace_gaunt.training.groups import apply_rates, apply_settings, parameter_groups, settings_of
 from mace_gaunt.training.loss import WeightedLoss
 from mace_gaunt.training.memory import free_memory, is_out_of_memory, smaller_parts
 from mace_gaunt.training.metrics import ErrorMetrics, LossMetric
@@ -39,6 +39,7 @@ from mace_gaunt.training.schedulers import (
     ScheduleFactory,
     restart_schedule,
     restore_schedule,
+    scale_rates,
     schedule_state,
 )
 from mace_gaunt.training.stage_two import StageTwo
@@ -103,6 +104,8 @@ class PotentialModule(lightning.LightningModule):
         self.compile_choice = check_choice(compile)
         self._schedule: Schedule | None = None
         self._saved_schedule: dict[str, Any] | None = None
+        self._settings: list[dict[str, Any]] = []
+        self._saved_rates: list[float] | None = None
         self._gradient: Callable[..., Any] | None = None
         self._gradient_chosen = False
         self.max_edges_per_pass = max_edges_per_pass
@@ -119,6 +122,7 @@ class PotentialModule(lightning.LightningModule):
         """The optimizer over the parameter groups, each with its rate."""
         optimizer = self.make_optimizer(parameter_groups(self.model, self.node_lr))
         apply_rates(optimizer)
+        self._settings = settings_of(optimizer)
         return optimizer
 
     def _the_optimizer(self) -> Optimizer:
@@ -133,26 +137,37 @@ class PotentialModule(lightning.LightningModule):
 
     @property
     def total_epochs(self) -> int:
-        """Planned epochs of the whole training."""
+        """Planned epochs of the whole training; 0 where it has no end."""
         by_steps = math.ceil(max(self.trainer.max_steps, 0) / self.steps_per_epoch)
         by_epochs = max(self.trainer.max_epochs or 0, 0)
         return min(filter(None, (by_steps, by_epochs)), default=0)
 
     @property
     def total_steps(self) -> int:
-        """Planned optimizer steps of the whole training."""
+        """Planned optimizer steps of the whole training; 0 where it has no end."""
         steps = self.total_epochs * self.steps_per_epoch
         return min(steps, self.trainer.max_steps) if self.trainer.max_steps > 0 else steps
 
     def on_train_start(self) -> None:
-        """Make the schedule now that the number of steps is known, and continue a saved one."""
+        """Make the schedule now that the number of steps is known, and continue a saved one with today's settings."""
         self._stepped = self.trainer.global_step
         self._gradient_chosen = False
         if self.stage_two is not None:
             self.stage_two.first_epoch(self.total_epochs)
+        optimizer = self._the_optimizer()
+        self._make_schedule(optimizer)
+        # What was restored has the settings of the first start, which resume=force may change.
+        apply_settings(optimizer, self._settings)
+        if self._saved_rates is not None:
+            scale_rates(optimizer, self._schedule, self._saved_rates, self._rates_given())
+
+    def _rates_given(self) -> list[float]:
+        """The rate that the configuration gives each group."""
+        return [float(group["lr"]) for group in self._settings]
+
+    def _make_schedule(self, optimizer: Optimizer) -> None:
         if self.make_schedule is None:
             return
-        optimizer = self._the_optimizer()
         rates = [group["lr"] for group in optimizer.param_groups]
         self._schedule = self.make_schedule(
             optimizer, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch
@@ -289,7 +304,7 @@ class PotentialModule(lightning.LightningModule):
             self._bad_steps.tell(where, diagnose(self.model, self.loss, batches, self.max_edges_per_pass))
 
     def _choose_gradient(self, batch: Any) -> None:
-        steps_left = self.total_steps - self.trainer.global_step
+        steps_left = self.total_steps - self.trainer.global_step if self.total_steps else math.inf
         self._gradient = choose_gradient(self.compile_choice, self.model, self.loss, batch, steps_left)
         self._gradient_chosen = True
 
@@ -309,6 +324,11 @@ class PotentialModule(lightning.LightningModule):
         """Mean loss over the frames seen since the last validation; waits for the device."""
         total = torch.as_tensor(self._train_loss, dtype=torch.float64)
         return float(mean_over_processes(total)) / max(int(self._train_frames), 1)
+
+    @property
+    def own_train_loss(self) -> float:
+        """What this process knows of `mean_train_loss`: all of it where it trains alone; asks no other process."""
+        return float(self._train_loss) / max(int(self._train_frames), 1)
 
     def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Any, batch_idx: int) -> None:
         """Step the schedule after an optimizer step, and stop where it is told."""
@@ -370,6 +390,7 @@ class PotentialModule(lightning.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add random state, schedule, stage, running loss, what `auto` chose: plain numbers, lists and tensors."""
         checkpoint["random_state"] = random_state()
+        checkpoint["rates"] = self._rates_given()
         checkpoint["schedule"] = None if self._schedule is None else schedule_state(self._schedule)
         checkpoint["stage_two"] = {"started": self.stage_two_started, "called": self.stage_two_called}
         checkpoint["train_loss"] = (of_every_process(float(self._train_loss)), int(self._train_frames))
@@ -383,6 +404,7 @@ class PotentialModule(lightning.LightningModule):
             raise UserError("the checkpoint has averaged weights: resume with the ema callback it was written with")
         restore_random_state(checkpoint["random_state"])
         self._saved_schedule = checkpoint["schedule"]
+        self._saved_rates = checkpoint.get("rates")  # earlier versions did not note them
         losses, self._train_frames = checkpoint["train_loss"]
         self._train_loss = own_of(losses)
         if checkpoint["stage_two"]["started"] and self.stage_two is None:

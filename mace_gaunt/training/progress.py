@@ -26,6 +26,12 @@ def number(value: Any) -> str:
     return f"{float(value):.0f}" if float(value) >= 1000 else f"{float(value):.3g}"
 
 
+def epoch_of(trainer: lightning.Trainer, pl_module: Any) -> str:
+    """The epoch and how many there will be, as "3/20"; of a training without an end the epoch alone."""
+    total = pl_module.total_epochs
+    return f"{trainer.current_epoch + 1}/{total}" if total else str(trainer.current_epoch + 1)
+
+
 def errors_line(values: Mapping[str, Any], short: bool = False) -> str:
     """Validation errors as "RMSE E 12.3 meV (0.46 meV/atom)  F 45.6 meV/Å"; short, "E 12.3 meV F 45.6 meV/Å".
 
@@ -132,7 +138,8 @@ class ProgressReport(ProgressBar):
     ) -> None:
         """Refresh the bar, seldom."""
         if self._bar is not None and time.monotonic() - self._last_refresh >= self.refresh_s:
-            self._refresh(trainer, pl_module, pl_module.mean_train_loss)  # type: ignore[arg-type]
+            # Only the first process has a bar: what needs all of them would wait for ever.
+            self._refresh(trainer, pl_module, pl_module.own_train_loss)  # type: ignore[arg-type]
 
     def _refresh(self, trainer: lightning.Trainer, pl_module: Any, loss: float) -> None:
         if self._bar is None:
@@ -140,10 +147,10 @@ class ProgressReport(ProgressBar):
         self._last_refresh = time.monotonic()
         self._bar.update(
             self._task,
-            description=f"{trainer.current_epoch + 1}/{pl_module.total_epochs}",
+            description=epoch_of(trainer, pl_module),
             completed=trainer.fit_loop.epoch_loop.batch_progress.current.ready,
             total=trainer.num_training_batches,
-            status=f"loss {loss:.3g} {self._errors} data {self._wait()} {self.times(trainer, pl_module)[1]} left",
+            status=f"loss {loss:.3g} {self._errors} data {self._wait()} {self.times(trainer, pl_module)[1]}",
             refresh=True,
         )
 
@@ -153,11 +160,13 @@ class ProgressReport(ProgressBar):
         return "-" if share is None else f"{share:.0%}"
 
     def times(self, trainer: lightning.Trainer, pl_module: Any) -> tuple[str, str]:
-        """Elapsed and remaining time, the latter from the mean time of a step of this process so far."""
+        """Elapsed and remaining time in words, the latter from the mean time of a step of this process so far."""
         elapsed = time.monotonic() - self._start
         done = trainer.global_step - self._first
+        if not pl_module.total_steps:
+            return duration(elapsed), "no end"
         left = elapsed / done * max(0, pl_module.total_steps - trainer.global_step) if done else 0.0
-        return duration(elapsed), duration(left)
+        return duration(elapsed), f"{duration(left)} left"
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Report a validation."""
@@ -169,12 +178,12 @@ class ProgressReport(ProgressBar):
         if self._enabled and self._bar is None:
             elapsed, left = self.times(trainer, pl_module)
             print(
-                f"epoch {trainer.current_epoch + 1}/{pl_module.total_epochs}",
+                f"epoch {epoch_of(trainer, pl_module)}",
                 f"loss {float(values['train/loss']):.4g} valid {float(values['valid/loss']):.4g}",
                 errors_line(values),
                 f"lr {float(values['lr']):.3g}",
                 f"data wait {self._wait()}",
-                f"{elapsed} elapsed, {left} left",
+                f"{elapsed} elapsed, {left}",
                 sep="  ",
                 flush=True,
             )

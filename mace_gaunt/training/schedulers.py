@@ -6,7 +6,7 @@ loss after every validation.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from torch.optim import Optimizer
@@ -63,15 +63,20 @@ def cosine(
 
     Args:
         optimizer: The optimizer whose rate is set.
-        total_steps: Optimizer steps of the whole training.
+        total_steps: Optimizer steps of the whole training; 0 where it has no end.
         steps_per_epoch: Optimizer steps of one epoch.
         warmup_epochs: Length of the rise; a shorter training ends within it.
         final_ratio: Last rate over the highest one.
 
     Raises:
-        UserError: If `warmup_epochs` is negative.
+        UserError: If `warmup_epochs` is negative, or the training has no end.
     """
     warmup = _warmup_steps(warmup_epochs, steps_per_epoch)
+    if total_steps < 1:
+        raise UserError(
+            "scheduler=cosine falls towards the last step, and a training without an end has none: give max_epochs, or "
+            "scheduler=constant, exponential or plateau"
+        )
 
     def shape(step: int) -> float:
         progress = min(1.0, (step - warmup) / max(1, total_steps - 1 - warmup))
@@ -122,6 +127,28 @@ def restore_schedule(schedule: Schedule, saved: dict[str, Any]) -> None:
             "resume with the same scheduler, or start a new run"
         )
     vars(schedule).update(saved["state"])
+
+
+def scale_rates(optimizer: Optimizer, schedule: Schedule | None, before: Sequence[float], now: Sequence[float]) -> None:
+    """Let an optimizer and its schedule go on as if the highest rates had been others.
+
+    Args:
+        optimizer: The optimizer.
+        schedule: Its schedule, if it has one.
+        before: The rate that each group was given then.
+        now: The rate that it is given now.
+
+    Raises:
+        UserError: If a rate was zero.
+    """
+    for index, (group, old, new) in enumerate(zip(optimizer.param_groups, before, now, strict=True)):
+        if new == old:
+            continue
+        if old == 0:
+            raise UserError("optimizer.lr was 0: nothing was learned that could go on at another rate; begin a new run")
+        group["lr"] *= new / old
+        if isinstance(schedule, LambdaLR):
+            schedule.base_lrs[index] *= new / old
 
 
 def restart_schedule(optimizer: Optimizer, schedule: Schedule | None, lr: float | None) -> None:

@@ -42,11 +42,19 @@ class StageTwo:
     def first_epoch(self, max_epochs: int) -> int:
         """The epoch, counted from 0, at whose beginning the stage starts.
 
+        Args:
+            max_epochs: Epochs of the whole training; 0 where it has no end.
+
         Raises:
-            UserError: If the training ends before it.
+            UserError: If the training ends before it, or has no end of which `start` could be a fraction.
         """
+        if max_epochs == 0 and self.start < 1:
+            raise UserError(
+                f"stage_two.start={self.start} is a fraction of the epochs, and a training without an end has no "
+                "number of them: give max_epochs, or a whole epoch as start"
+            )
         epoch = int(self.start * max_epochs + 1e-9) if self.start < 1 else int(self.start)  # 0.7 * 10 is below 7
-        if epoch >= max_epochs:
+        if 0 < max_epochs <= epoch:
             raise UserError(
                 f"stage_two.start={self.start} is epoch {epoch}, but the training has only {max_epochs} epochs: "
                 "start it earlier, or set stage_two to null"

@@ -31,7 +31,7 @@ class TrainingStopped(BaseException):
 
 
 class StopTraining(callbacks.Callback):
-    """Ends a training after a number of epochs or steps, a time, or a signal (SIGTERM, SIGINT, SIGUSR1).
+    """Ends a training after a number of epochs or steps, a time, or a signal (SIGTERM, SIGINT, SIGUSR1, SIGHUP).
 
     Whatever ends it, the step that runs is finished, the state after it is written to `checkpoints/last.ckpt`, in the
     middle of an epoch too, and `TrainingStopped` is raised. A signal before the first step of this start ends it at

@@ -1,6 +1,7 @@
 """Trainings that start from a model."""
 
 import json
+import shutil
 from pathlib import Path
 
 import ase.io
@@ -13,6 +14,7 @@ from torch_geometric.data import Batch
 
 from mace_gaunt.model.checkpoint import load_model, read_description, save_model
 from mace_gaunt.model.gradients import predict
+from mace_gaunt.model.package import hash_model
 from mace_gaunt.model.transfer import transfer_weights
 from mace_gaunt.simulation.calculator import MaceGauntCalculator
 
@@ -128,6 +130,31 @@ def test_what_needs_a_model_to_start_from(data_file, refused):
     assert "give init=FOLDER" in refused(*train, "E0s=refit")
     assert "give init=FOLDER" in refused(*train, "add_elements=[Cl]")
     assert "No model folder 'nowhere'" in refused(*train, "init=nowhere")
+
+
+def test_the_same_command_goes_on_when_the_first_model_is_gone(trained, data_file, command, refused, tmp_path):
+    shutil.copytree(trained, tmp_path / "old")
+    words = ["train", "debug=fast", f"train_file={data_file}", "init=old", "run=new", "resume=auto", *QUICK]
+    words += ["E0s=model", "batch_size=2", "trainer.max_steps=3"]
+    status, _, err = command(*words, "stop_after_steps=1")
+    assert status == 0, err
+    shutil.rmtree(tmp_path / "old")
+    assert "model.num_channels was 2 and is 3 now" in refused(*words, "num_channels=3")
+    assert "edge_product" in refused(*words, "tensor_product=clebsch_gordan")
+    status, out, err = command(*words)
+    assert status == 0, err
+    assert [line for line in out.splitlines() if "changed on resume" in line] == [
+        "changed on resume: stop_after_steps was 1, is None"
+    ]
+    metadata = read_description(tmp_path / "runs/new/model")["metadata"]
+    assert metadata["started_from"] == {"name": "old", "sha256": hash_model(trained / "model")}
+
+
+def test_the_model_to_start_from_is_not_overwritten(trained, data_file, refused, tmp_path):
+    shutil.copytree(trained, tmp_path / "runs/first")
+    words = ["train", f"train_file={data_file}", "run=first", "overwrite=true", *QUICK]
+    for init in ("runs/first", "runs/first/model"):
+        assert f"init={init} lies in runs/first, which overwrite=true clears" in refused(*words, f"init={init}")
 
 
 def test_it_goes_on(finetune, trained, data_file, command):

@@ -1,9 +1,17 @@
 from pathlib import Path
 
 import pytest
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from mace_gaunt.cli.arguments import parse_arguments
-from mace_gaunt.cli.run_folder import name_folder, plan_folder, saved_config
+from mace_gaunt.cli.run_folder import (
+    CHECKPOINT_VARIABLE,
+    FOLDER_VARIABLE,
+    RunFolder,
+    name_folder,
+    plan_folder,
+    saved_config,
+)
 from mace_gaunt.errors import UserError
 
 
@@ -54,6 +62,32 @@ def test_resuming():
     assert saved_config(parse_arguments(["run=a"])) is None
     with pytest.raises(UserError, match=r"no runs/b/checkpoints/last.ckpt"):
         plan_folder("b", "", "must", False)
+
+
+@pytest.fixture
+def second_process(monkeypatch):
+    monkeypatch.setattr(rank_zero_only, "rank", 1, raising=False)
+    for variable in (FOLDER_VARIABLE, CHECKPOINT_VARIABLE):  # of trainings of other tests
+        monkeypatch.delenv(variable, raising=False)
+
+
+def test_processes_of_one_training_continue_the_same_checkpoint(second_process, monkeypatch):
+    last = Path("runs/a/checkpoints/last.ckpt")
+    occupy("runs/a", "checkpoints/last.ckpt", "config.yaml")
+    for resume in ("auto", "must", "force"):
+        assert plan_folder("a", "", resume, False) == RunFolder(Path("runs/a"), last)
+    assert plan_folder("a", "", "never", True) == RunFolder(Path("runs/a"))
+    with pytest.raises(UserError, match=r"no runs/b/checkpoints/last.ckpt"):
+        plan_folder("b", "", "must", False)
+    # The first process may have begun to write.
+    occupy("runs/c", "config.yaml", "run.json")
+    assert plan_folder("c", "", "auto", False).checkpoint is None
+    # Those that Lightning starts are told: what lies there now may have been written since.
+    monkeypatch.setenv(FOLDER_VARIABLE, "runs/a")
+    monkeypatch.setenv(CHECKPOINT_VARIABLE, "")
+    assert plan_folder(None, "x", "auto", False) == RunFolder(Path("runs/a"))
+    monkeypatch.setenv(CHECKPOINT_VARIABLE, str(last))
+    assert plan_folder(None, "x", "auto", False) == RunFolder(Path("runs/a"), last)
 
 
 def test_a_new_folder_without_a_checkpoint_goes_again():

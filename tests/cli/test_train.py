@@ -7,6 +7,7 @@ from pathlib import Path
 
 import ase.io
 import pytest
+import torch
 import yaml
 
 from mace_gaunt.cli.arguments import parse_arguments
@@ -155,9 +156,53 @@ def test_other_settings_are_refused_on_resume_unless_forced(data_file, command, 
     status, _, err = command("train", "run=a", "resume=auto", "max_epochs=3", "lr=0.5")
     assert status == 2
     assert "optimizer.lr was" in err and "trainer.max_epochs was 2 and is 3 now" in err and "resume=force" in err
-    status, out, err = command("train", "run=a", "resume=force", "max_epochs=3", "logger=csv")
+    status, _, err = command("train", "run=a", "resume=force", "amsgrad=false")
+    assert status == 2 and "optimizer.amsgrad was True and is False now" in err
+    status, _, err = command("train", "run=a", "resume=force", "scheduler=plateau")
+    assert status == 2 and "cannot be resumed: scheduler._target_ was" in err
+    config = tmp_path / "runs" / "a" / "config.yaml"
+    model = yaml.safe_load(config.read_text())["model"]
+    status, out, err = command("train", "run=a", "resume=force", "max_epochs=3", "logger=csv", "lr=0.005", "seed=3")
     assert status == 0, err
-    assert "changed on resume: trainer.max_epochs was 2, is 3 (forced)" in out
+    for text in ("trainer.max_epochs was 2, is 3", "optimizer.lr was 0.01, is 0.005", "seed was 0, is 3"):
+        assert f"changed on resume: {text} (forced)" in out
+    # What the first start took from the data belongs to the weights.
+    assert yaml.safe_load(config.read_text())["model"] == model
+    last = torch.load(tmp_path / "runs" / "a" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["rates"] == [0.005, 0.005, 0.05]
+
+
+def test_the_rate_of_an_earlier_version_is_not_known(data_file, command, refused, tmp_path):
+    words = ["debug=fast", f"train_file={data_file}", "data.valid_size=2", "run=a", "stop_after_steps=1"]
+    assert command("train", *words)[0] == 0
+    path = tmp_path / "runs" / "a" / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    del checkpoint["rates"]
+    torch.save(checkpoint, path)
+    assert "optimizer.lr stays as it was" in refused("train", "run=a", "resume=force", "lr=0.005")
+
+
+def test_a_kernel_that_is_asked_for_replaces_that_of_the_run(data_file, command, refused, tmp_path):
+    words = ["debug=fast", f"train_file={data_file}", "data.valid_size=2", "kernel=grid", "run=a", "stop_after_steps=1"]
+    assert command("train", *words)[0] == 0
+    status, out, err = command("train", "run=a", "resume=auto", "kernel=direct", "--validate-only")
+    assert status == 0, err
+    assert "changed on resume: kernel was grid, is direct" in out
+    assert "kernel direct" in out and "kernel grid" not in out
+    assert "kernel grid" in command("train", "run=a", "resume=auto", "kernel=auto", "--validate-only")[1]
+    # As on a machine that has not what the kernel needs.
+    file = tmp_path / "runs" / "a" / "run.json"
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps({**record, "kernels": dict.fromkeys(record["kernels"], "gone")}))
+    error = refused("train", "run=a", "resume=auto", "kernel=auto")
+    assert "gone" in error and "the run began with it; kernel=NAME goes on with another" in error
+
+
+def test_a_training_without_an_end_has_no_last_step(data_file, command, refused):
+    words = ["train", f"train_file={data_file}", "debug=fast", "data.valid_size=2", "max_epochs=-1"]
+    assert "scheduler=cosine falls towards the last step" in refused(*words)
+    assert "stage_two.start=0.75 is a fraction" in refused(*words, "scheduler=constant", "stage_two=energy")
+    assert command(*words, "scheduler=constant", "stage_two=energy", "stage_two.start=3", "--validate-only")[0] == 0
 
 
 def test_another_file_of_the_same_name_is_told_on_resume(frames, command, tmp_path):
@@ -170,7 +215,11 @@ def test_another_file_of_the_same_name_is_told_on_resume(frames, command, tmp_pa
     assert status == 2 and "train.xyz is another file now" in err and "resume=force" in err
     status, out, err = command("train", "run=a", "resume=force", "max_epochs=3")
     assert status == 0, err
-    assert "changed on resume: train.xyz is another file (forced)" in out
+    assert "/train.xyz is another file (forced)" in out
+    record = json.loads((tmp_path / "runs" / "a" / "run.json").read_text())
+    (now,), (before,) = record["data_sha256"].values(), record["resumed"][-1]["data_sha256_before"].values()
+    assert now != before
+    assert command("train", "run=a", "resume=auto", "max_epochs=3")[0] == 0
 
 
 def test_a_run_that_knew_no_rate_of_node_products_goes_on_as_it_began(data_file, command, tmp_path):
@@ -194,11 +243,17 @@ def test_the_rate_of_node_products_follows_the_optimizer_and_stays(data_file, co
     assert status == 2 and "node_lr was 10.0 and is 3 now" in err
 
 
-def test_files_are_compared_by_name():
+def test_files_are_compared_by_path_and_name():
     before = {"a/train.xyz": "1", "a/data.0000.lmdb": "2", "b/data.0000.lmdb": "3", "gone.xyz": "4"}
     now = {"moved/train.xyz": "1", "b/data.0000.lmdb": "3", "new.xyz": "5"}
     assert changed_files(before, now) == []
-    assert changed_files(before, now | {"moved/train.xyz": "6"}) == ["train.xyz"]
+    assert changed_files(before, now | {"moved/train.xyz": "6"}) == ["moved/train.xyz"]
+    of_one_name = {"a/train/frames.xyz": "1", "a/test/frames.xyz": "2"}
+    assert changed_files(of_one_name, of_one_name | {"a/train/frames.xyz": "3"}) == ["a/train/frames.xyz"]
+    assert changed_files(of_one_name, of_one_name | {"a/more/frames.xyz": "3"}) == []
+    moved = {"b/train/frames.xyz": "3", "b/test/frames.xyz": "2"}
+    assert changed_files(of_one_name, moved) == ["b/train/frames.xyz"]
+    assert changed_files(of_one_name, moved | {"b/train/frames.xyz": "1"}) == []
 
 
 def test_a_sweep_trains_every_combination(data_file, command, tmp_path):

@@ -1,5 +1,7 @@
 import pytest
 
+from mace_gaunt.cli.aliases import Known
+from mace_gaunt.cli.request import read_value
 from mace_gaunt.cli.values import Sweep, parse_value
 from mace_gaunt.errors import UserError
 
@@ -40,3 +42,23 @@ def test_commas_and_ranges_are_sweeps():
 def test_open_brackets_are_refused(text):
     with pytest.raises(UserError, match="not closed"):
         parse_value(text)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("run", "2024_01_15", "2024_01_15"),
+        ("name", "1e3", "1e3"),
+        ("run", "007", "007"),
+        ("run", "null", None),
+        ("run", "first", "first"),
+        ("train_file", "2024_01", "2024_01"),
+        ("init", "12", "12"),
+        ("seed", "1_000", 1000),
+        ("lr", "1e-3", 1e-3),
+        ("model", "1e3", 1000.0),
+    ],
+)
+def test_names_may_look_like_numbers(key, text, value):
+    known = Known(frozenset({"run", "init", "seed"}), frozenset({"data", "model", "optimizer"}))
+    assert read_value(key, text, known) == value

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from mace_gaunt.errors import UserError
-from mace_gaunt.training import module
+from mace_gaunt.model.compiled import CompileError
+from mace_gaunt.model.gradients import edge_gradient
+from mace_gaunt.training import compilation, module
 from mace_gaunt.training.memory import is_out_of_memory
 
 
@@ -64,6 +66,37 @@ def test_the_gradient_is_that_of_the_whole(
         assert (one - other).abs().max() < 1e-10 * one.abs().max()
     losses = [run.trainer.callback_metrics["train/loss"].item() for run in (expected, found)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-9)
+
+
+def test_a_batch_that_does_not_fit_where_compiling_is_checked(
+    train: Callable, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That is no failure of the compiler: the training goes on in parts, compiled."""
+    compared: list[int] = []
+
+    def compiled(model: Any) -> Any:
+        def gradient(vectors: torch.Tensor, *rest: Any) -> Any:
+            compared.append(2 * len(vectors))
+            if compared[-1] > 25:
+                try:
+                    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+                except RuntimeError as error:
+                    raise CompileError("OutOfMemoryError: CUDA out of memory") from error
+            return edge_gradient(model, vectors, *rest)
+
+        return gradient
+
+    monkeypatch.setattr(compilation, "CompiledGradient", compiled)
+    monkeypatch.setattr(compilation, "missing_compiler", lambda: False)
+    whole, parts = Gradients(), Gradients()
+    train(1, "whole", callbacks=(whole,))
+    with caplog.at_level(logging.INFO, "mace_gaunt"):
+        train(1, "parts", callbacks=(parts,), compile="on")
+    assert any("out of memory: from here on batches are computed in parts" in text for text in caplog.messages)
+    assert any("compiled and eager agree" in text for text in caplog.messages)
+    assert compared[0] > 25 >= compared[-1]
+    for one, other in zip(whole.kept, parts.kept, strict=True):
+        assert (one - other).abs().max() < 1e-10 * one.abs().max()
 
 
 def test_a_structure_that_is_too_large_alone(train: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,6 +154,41 @@ def test_patience_survives_a_resume(train: Callable) -> None:
     assert more.trainer.current_epoch == 4
 
 
+def test_no_epoch_follows_the_last_one_of_patience(train: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+    run = train(9, callbacks=(EarlyStopping(patience=2, min_delta=1e9),))
+    checkpoint, before = run.folder / "checkpoints/last.ckpt", (rows(run), last(run)["global_step"])
+    counts = Epochs()
+    again = train(9, callbacks=(EarlyStopping(patience=2, min_delta=1e9), counts), ckpt_path=checkpoint)
+    assert counts.started == [] and again.trainer.current_epoch == 3
+    assert "no improvement for 2 validations: the training has come to its end" in capsys.readouterr().out
+    assert (rows(again), last(again)["global_step"]) == before
+    more = train(9, callbacks=(EarlyStopping(patience=4, min_delta=1e9),), ckpt_path=checkpoint)
+    assert more.trainer.current_epoch == 5
+
+
+@pytest.mark.parametrize("name", ["plain", "plateau", "cosine"])
+def test_other_settings_of_the_optimizer_are_those_from_here_on(train: Callable, name: str) -> None:
+    """As resume=force asks for: the rate is scaled where the schedule is, the rest replaced."""
+    settings = CASES[name]
+    whole = train(4, "whole", **settings)
+    first = train(4, callbacks=(StopAfter(2),), **settings)
+    adam = functools.partial(torch.optim.Adam, lr=0.005, betas=(0.8, 0.99), weight_decay=0.1, amsgrad=True)
+    more = train(4, ckpt_path=first.folder / "checkpoints/last.ckpt", optimizer=adam, **settings)
+    found = [[float(row["lr"]) for row in rows(run)] for run in (whole, more)]
+    assert found[1] == pytest.approx([*found[0][:2], *(rate / 4 for rate in found[0][2:])], rel=1e-12)
+    groups = last(more)["optimizer_states"][0]["param_groups"]
+    assert [(group["betas"], group["weight_decay"]) for group in groups] == [((0.8, 0.99), 0.1), ((0.8, 0.99), 0.0)]
+    # Once only: the next start has nothing to change.
+    again = train(5, ckpt_path=more.folder / "checkpoints/last.ckpt", optimizer=adam) if name == "plain" else None
+    assert again is None or float(rows(again)[4]["lr"]) == 0.005
+
+
+def test_a_rate_of_zero_cannot_be_scaled(train: Callable) -> None:
+    run = train(1, lr=0.0)
+    with pytest.raises(UserError, match=r"optimizer\.lr was 0"):
+        train(2, lr=0.1, ckpt_path=run.folder / "checkpoints/last.ckpt")
+
+
 def test_repeated_epochs_replace_their_rows(train: Callable) -> None:
     run = train(2)
     first = Path(str(run.folder / "checkpoints/last.ckpt")).read_bytes()
@@ -242,8 +277,10 @@ class Send(lightning.Callback):
             os.kill(os.getpid(), self.number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP])
 def test_stopped_by_a_signal(train: Callable, number: signal.Signals) -> None:
+    if signal.getsignal(number) is signal.SIG_IGN:
+        pytest.skip("these tests run under nohup, where it stays ignored")
     handlers = [signal.getsignal(one) for one in SIGNALS]
     whole = whole_training(train)
     first = train(4, "parts", callbacks=(Draw(), Send(number, 4), StopTraining()))

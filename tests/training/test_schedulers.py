@@ -137,7 +137,15 @@ def test_another_type_of_schedule_is_refused(optimizer: torch.optim.Optimizer) -
         schedulers.restore_schedule(schedulers.constant(optimizer, **PLAN), state)
 
 
+def test_no_cosine_without_an_end(optimizer: torch.optim.Optimizer) -> None:
+    with pytest.raises(UserError, match=r"cosine falls towards the last step.*give max_epochs"):
+        schedulers.cosine(optimizer, total_steps=0, steps_per_epoch=4)
+
+
 def test_start_of_stage_two() -> None:
+    assert StageTwo(start=7).first_epoch(0) == 7
+    with pytest.raises(UserError, match=r"stage_two.start=0.75 is a fraction of the epochs"):
+        StageTwo(start=0.75).first_epoch(0)
     assert StageTwo(start=0.75).first_epoch(100) == 75
     assert StageTwo(start=0.5).first_epoch(5) == 2
     assert StageTwo(start=0.7).first_epoch(10) == 7
