@@ -4,7 +4,13 @@ import pytest
 
 from mace_gaunt.benchmark.cells import list_cells
 from mace_gaunt.benchmark.keys import choices, flag, integers, positive, read_pairs, words
-from mace_gaunt.benchmark.settings import EXPRESSIVITY_KEYS, PRESETS, TENSOR_PRODUCT_KEYS, product_settings
+from mace_gaunt.benchmark.settings import (
+    EXPRESSIVITY_KEYS,
+    PRESETS,
+    TENSOR_PRODUCT_KEYS,
+    expressivity_settings,
+    product_settings,
+)
 from mace_gaunt.errors import UserError
 
 
@@ -89,7 +95,7 @@ def test_the_help_tells_the_truth_about_defaults():
         TENSOR_PRODUCT_KEYS["seconds"].what
     )
     assert f"({settings().longest:g})" in TENSOR_PRODUCT_KEYS["longest"].what
-    assert "0.2" in EXPRESSIVITY_KEYS["seconds"].what
+    assert f"({expressivity_settings({'out': 'here'}).seconds:g})" in EXPRESSIVITY_KEYS["seconds"].what
 
 
 def test_presets_are_what_the_bars_need():
