@@ -28,6 +28,7 @@ SCALED = (
     (r"experiment=oc20_small", "data.test_file=DIR/relaxations/random1000100.extxyz.xz"),
     (r"^sweep", "trials=2"),
     (r"^compare", "budget=2s speed=none peer=false"),
+    (r"^compare .*parallel=", "parallel=1"),
     (r"^compare .*run=minute", "speed=eager speed_seconds=0.1"),
     (r"^evaluate", "compile=off equivariance=1"),
     (r"relax=true", "steps=2"),
