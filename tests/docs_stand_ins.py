@@ -137,6 +137,18 @@ def official_3bpa(session: Session) -> None:
     shutil.copy(BUNDLED / "train_mixedT.xyz.gz", "DIR")
 
 
+def small_recipes(session: Session) -> None:
+    """Frames of 3BPA under the names of AcAc's splits, and, without nitrogen, of aspirin's."""
+    for name in ("test_MD_300K", "test_MD_600K", "test_dihedral", "test_H_transfer"):
+        shutil.copy("DIR/test_300K.xyz.gz", f"DIR/{name}.xyz.gz")
+    shutil.copy("DIR/iso_atoms.xyz", "DIR/isolated_atoms.xyz")
+    for name, source in {"aspirin_train": "train_300K", "aspirin_test": "test_300K"}.items():
+        frames = ase.io.read(f"DIR/{source}.xyz.gz", ":")
+        for atoms in frames:
+            atoms.numbers[atoms.numbers == 7] = 6
+        ase.io.write(f"DIR/{name}.xyz", frames, format="extxyz")
+
+
 def slabs(split: str, count: int = 4) -> list[Atoms]:
     """Slabs of one split, of compositions that tell the elements apart."""
     first = 10 * SPLITS.index(split) if split in SPLITS else 100
@@ -244,7 +256,7 @@ STAND_INS: dict[str, tuple[Callable[[Session], None], ...]] = {
     "own_data.md": (bundled_files, molecules),
     "reliability.md": (trained_runs, molecules),
     "reports.md": (bundled_files, trained_runs, molecules),
-    "results.md": (official_3bpa, relaxations),
+    "results.md": (bundled_files, official_3bpa, small_recipes, relaxations),
     "simulation.md": (bundled_files, crystals),
     "speed.md": (official_3bpa, mace_models),
     "sweeps.md": (bundled_files,),
