@@ -131,7 +131,7 @@ def check_resumable(config: DictConfig, folder: RunFolder, known: Known, file_ha
     if "optimizer.lr" in changed and "rates" not in saved:
         raise UserError(
             f"{folder.path} was begun by an earlier version, whose checkpoints do not say what their rate was to be: "
-            "optimizer.lr stays as it was."
+            "optimizer.lr stays as it was. Give the rate it had, or begin a new run."
         )
     for key, (old, new) in changed.items():
         say(f"changed on resume: {key} was {old}, is {new}{' (forced)' if key in harmful else ''}")
