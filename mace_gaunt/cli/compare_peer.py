@@ -76,6 +76,7 @@ def peer_job(comparison: Comparison, member: Member) -> dict[str, Any]:
         UserError: If mace-torch cannot be given these settings.
     """
     plain = complete_plain(comparison.first.config, comparison.first.request.known)
+    check_start(plain)
     wanted = options(plain, comparison.settings["peer_lr"])
     return {
         "options": {**wanted, SEED: member.seed},
@@ -154,9 +155,27 @@ def check_peer(comparison: Comparison) -> Path:
         UserError: If there is no environment with mace-torch, or it cannot be given these settings.
     """
     plain = complete_plain(comparison.first.config, comparison.first.request.known)
+    check_start(plain)
     options(plain, comparison.settings["peer_lr"])
     peer_device(plain["device"])
     return find_peer(comparison.settings["peer_env"])
+
+
+def check_start(config: Mapping[str, Any]) -> None:
+    """Refuse trainings that do not begin with random weights, all of which are trained.
+
+    Args:
+        config: Plain keys, complete.
+
+    Raises:
+        UserError: If members of ours begin elsewhere: mace-torch's would not.
+    """
+    other = next((key for key in ("init", "freeze") if config.get(key)), None)
+    if other is not None:
+        raise UserError(
+            f"peer=true: mace-torch is trained from random weights, all of them: leave {other}={config[other]}, or "
+            "peer, out."
+        )
 
 
 def options(config: Mapping[str, Any], lr: float | None) -> dict[str, Any]:

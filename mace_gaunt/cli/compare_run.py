@@ -24,6 +24,7 @@ from mace_gaunt.comparison.members import (
 )
 from mace_gaunt.errors import UserError
 from mace_gaunt.files import write_csv
+from mace_gaunt.locks import check_not_held
 
 RECORD, SPEED_FILE = "compare.json", "speed.json"
 FRONTIER, SUMMARY, FRONTIER_JSON = "frontier.csv", "summary.csv", "frontier.json"
@@ -40,10 +41,14 @@ def run_comparison(comparison: Comparison, words: list[str]) -> int:
         Exit status: 1 when a member failed.
 
     Raises:
-        UserError: If the folder is another's, members there have other settings, or the first member cannot be trained.
+        UserError: If the folder is another's, members there have other settings or are being trained, or the first
+            member cannot be trained.
     """
     changed = check_members(comparison)
     waiting = [member for member in comparison.members if member in changed or state_of(member) != FINISHED]
+    for member in waiting:
+        # A comparison that was killed leaves its trainings behind.
+        check_not_held(member.path)
     if any(member not in comparison.peers for member in waiting):
         check_first(comparison)
     for member in changed:

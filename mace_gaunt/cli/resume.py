@@ -128,6 +128,12 @@ def check_resumable(config: DictConfig, folder: RunFolder, known: Known, file_ha
             f"{folder.path} would not be continued as it began: {'; '.join(told[key] for key in harmful)}. "
             "resume=force goes on all the same; a new run=NAME begins anew."
         )
+    begun = {"stage_two.start", "stage_two.lr"} & changed.keys()
+    if begun and saved.get("stage_two", {}).get("started"):
+        raise UserError(
+            f"{folder.path} is in its second stage: {told[min(begun)]}, which would change nothing any more. Give the "
+            "value it had; the rate from here on is scaled by optimizer.lr."
+        )
     if "optimizer.lr" in changed and "rates" not in saved:
         raise UserError(
             f"{folder.path} was begun by an earlier version, whose checkpoints do not say what their rate was to be: "

@@ -4,6 +4,8 @@ import datetime
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from mace_gaunt.cli.aliases import ALIASES
 from mace_gaunt.cli.arguments import Arguments
 from mace_gaunt.errors import UserError, nearest
 from mace_gaunt.files import check_writable, write_whole
+from mace_gaunt.locks import check_not_held, held, is_empty
 
 # How the first process of a training tells the others.
 FOLDER_VARIABLE, CHECKPOINT_VARIABLE = "MACE_GAUNT_RUN_FOLDER", "MACE_GAUNT_RUN_CHECKPOINT"
@@ -42,25 +45,34 @@ class RunFolder:
         """What `run=` has to be for this folder."""
         return self.path.name if self.path.parent == Path("runs") else f"{self.path}/"
 
-    def create(self) -> bool:
-        """Make the folder ready for writing.
+    @contextmanager
+    def opened(self) -> Iterator[bool]:
+        """Make the folder ready for writing, and keep other processes from training in it as long as this one does.
 
-        Returns:
+        Yields:
             Whether it is new, so that it may go again when nothing comes of the run.
+
+        Raises:
+            UserError: If another process trains in it.
         """
-        new = not self.path.exists() or not any(self.path.iterdir())
+        new = is_empty(self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        with held(self.path):
+            self._remove_earlier()
+            yield new
+
+    def _remove_earlier(self) -> None:
+        """What an earlier training wrote, where `overwrite` says so."""
         if self.overwrite and not self.checkpoint:
             for name in WRITTEN:
                 target = self.path / name
                 shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
-        self.path.mkdir(parents=True, exist_ok=True)
-        return new
 
     def discard_if_empty_handed(self, new: bool) -> bool:
         """Remove a new folder in which no checkpoint has been written.
 
         Args:
-            new: What `create` returned.
+            new: What `opened` gave.
 
         Returns:
             Whether it was removed.
@@ -111,6 +123,8 @@ def plan_folder(run: str | None, stem: str, resume: str, overwrite: bool) -> Run
     if resume != "never" and run is None:
         raise UserError(f"resume={resume} needs run=NAME: which run is to be continued?")
     path = name_folder(run, stem)
+    if rank() == 0:
+        check_not_held(path)
     last = path / "checkpoints" / "last.ckpt"
     if resume != "never" and last.is_file():
         return RunFolder(path, last)
@@ -198,7 +212,7 @@ def check_free(path: Path, overwrite: bool, resume: str) -> None:
         if parent.exists() and not parent.is_dir():
             raise UserError(f"run={path}: {parent} is a file, not a folder.")
     check_writable(path)
-    if not path.exists() or not any(path.iterdir()) or overwrite:
+    if is_empty(path) or overwrite:
         return
     last = (path / "checkpoints" / "last.ckpt").is_file()
     ways = ["another run=NAME"] + ["resume=auto to continue it"] * last + ["overwrite=true to replace it"]

@@ -158,17 +158,17 @@ def fit_and_try_out(
     from mace_gaunt.cli.record import begin_record, end_record
     from mace_gaunt.evaluation.tetris import describe_report, try_out, write_report
 
-    new = folder.create()
     batch = pieces.batch.clone().to(model.even_weight.device)
-    try:
-        history = trainer.fit(model, batch, build(composed.config.optimizer, "optimizer"), log)
-    except BaseException:
-        folder.discard_if_empty_handed(new)
-        raise
-    begin_record(composed, folder, {}, kernel_names(model))
-    report = try_out(model, pieces, history)
-    write_report(folder.path, report, history)
-    end_record(folder.path, report.epochs)
+    with folder.opened() as new:
+        try:
+            history = trainer.fit(model, batch, build(composed.config.optimizer, "optimizer"), log)
+        except BaseException:
+            folder.discard_if_empty_handed(new)
+            raise
+        begin_record(composed, folder, {}, kernel_names(model))
+        report = try_out(model, pieces, history)
+        write_report(folder.path, report, history)
+        end_record(folder.path, report.epochs)
     print(describe_report(report))
     print(f"report  {folder.path / 'tetris.csv'}, {folder.path / 'tetris.json'}")
     return report.loss

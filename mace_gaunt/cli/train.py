@@ -163,7 +163,8 @@ def train(composed: "Composed", validate_only: bool = False, callbacks: "Sequenc
     if validate_only:
         print("valid: everything is ready for training; nothing was written")
         return None
-    return fit_and_report(composed, folder, data, module, trainer, start.origin if start is not None else None)
+    with folder.opened() as new:
+        return fit_and_report(composed, folder, data, module, trainer, new, start.origin if start is not None else None)
 
 
 def plan_run(composed: "Composed") -> "RunFolder":
@@ -296,16 +297,18 @@ def fit_and_report(
     data: "AtomsDataModule",
     module: "PotentialModule",
     trainer: Any,
+    new: bool,
     started_from: dict[str, str] | None = None,
 ) -> float | None:
-    """Make the run folder, train, save the model, evaluate it.
+    """Train, save the model, evaluate it.
 
     Args:
         composed: The checked and completed configuration.
-        folder: The run folder.
+        folder: The run folder, opened.
         data: The data, set up.
         module: The module.
         trainer: The Lightning trainer.
+        new: Whether the folder was made for this run.
         started_from: Name and hash of the model of `init=`.
 
     Returns:
@@ -319,7 +322,6 @@ def fit_and_report(
     from mace_gaunt.cli.run_folder import share_plan
     from mace_gaunt.training.stopping import TrainingStopped
 
-    new = folder.create()
     share_plan(folder)
     checkpoint = str(folder.checkpoint) if folder.checkpoint else None
     try:

@@ -20,6 +20,7 @@ import ase.io
 import numpy as np
 
 from mace_gaunt.evaluation.metrics import ErrorSums, Predictions, write_metrics_csv
+from mace_gaunt.locks import held
 
 JOB = "peer.json"
 FINAL_RATE = 0.01
@@ -163,4 +164,5 @@ def predictions(predicted: Any, labelled: Any) -> Predictions:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    with held(Path(sys.argv[1])):
+        main(Path(sys.argv[1]))

@@ -46,7 +46,8 @@ def relaxation_report(
     progress: bool = True,
     console: Console | None = None,
 ) -> list[dict[str, Any]]:
-    """Relax the systems of every split; write `relaxed_SPLIT.extxyz` as they end, `relaxations.csv`, `report.html`.
+    """Relax the systems of every split; write `relaxed_SPLIT.extxyz` as they end, and after each split
+    `relaxations.csv` and `report.html` of those that are done.
 
     Args:
         splits: By name how many first structures there are, and the structures.
@@ -81,11 +82,11 @@ def relaxation_report(
                     progress=progress,
                 )
             )
-    rows = with_mean(rows)
-    write_csv(out / FILE, rows, list(HEADINGS), floats="")
-    write_relaxation_page(out, rows, settings)
-    (console or Console()).print(relaxation_table(rows))
-    return rows
+        # Relaxing takes hours: what is done stays when the next split cannot be finished.
+        write_csv(out / FILE, with_mean(rows), list(HEADINGS), floats="")
+        write_relaxation_page(out, with_mean(rows), settings)
+    (console or Console()).print(relaxation_table(with_mean(rows)))
+    return with_mean(rows)
 
 
 def write_relaxation_page(out: Path, rows: list[dict[str, Any]], settings: Settings) -> Path:

@@ -1,6 +1,8 @@
 """Small data and a command line that runs inside the test process."""
 
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import ase
@@ -44,6 +46,34 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         return status, out, err
 
     return run
+
+
+HOLDS_A_LOCK = """
+import sys, time
+from pathlib import Path
+from mace_gaunt.locks import held
+with held(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def training_in() -> Iterator[Callable[[Path], subprocess.Popen[bytes]]]:
+    """Starts a process that holds the lock of a folder as one that trains in it does."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(folder: Path) -> subprocess.Popen[bytes]:
+        folder.mkdir(parents=True, exist_ok=True)
+        process = subprocess.Popen([sys.executable, "-c", HOLDS_A_LOCK, str(folder)], stdout=subprocess.PIPE)
+        started.append(process)
+        assert process.stdout is not None and process.stdout.readline() == b"held\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture

@@ -131,6 +131,15 @@ def test_a_part_that_is_switched_off_is_another_setting(words, command, tmp_path
         assert changed is not None and changed.startswith(key) and changed.endswith("and is None now")
 
 
+def test_members_that_a_killed_comparison_still_trains_are_not_trained_twice(words, refused, tmp_path, training_in):
+    member = tmp_path / "runs/c/members/gaunt-seed_0"
+    (tmp_path / "runs/c").mkdir(parents=True)
+    (tmp_path / "runs/c/compare.json").write_text("{}")
+    process = training_in(member)
+    assert f"members/gaunt-seed_0 is in use: process {process.pid} on" in refused(*words, "epochs=2")
+    assert [path.name for path in member.iterdir()] == [".lock"]
+
+
 def test_an_interrupt_before_the_first_training_leaves_a_comparison(words, command, tmp_path, monkeypatch):
     """Gone on with, and not taken for a folder of something else."""
     monkeypatch.setattr(compare_run, "check_first", lambda _: None)

@@ -6,6 +6,7 @@ import pytest
 from oc20_files import graph_fields, make_slab, pickle_graph, write_lmdb
 from small_models import build
 
+from mace_gaunt.evaluation import relaxation_report
 from mace_gaunt.model.checkpoint import save_model
 
 SPLITS = ("id", "ood_ads", "ood_cat", "ood_both")
@@ -114,6 +115,24 @@ def test_relaxations_from_files_and_stores(command, model, tmp_path):
     status, _, err = command(*given, f"data.test={{val_ood_ads: {tmp_path}/store}}", "out=stored")
     assert status == 0, err
     assert (tmp_path / "stored" / "relaxations.csv").read_text().splitlines()[1] == lines[2]
+
+
+def test_what_is_relaxed_stays_when_a_later_split_cannot_be(command, model, tmp_path, monkeypatch):
+    relax, done = relaxation_report.relax_split, []
+
+    def second_fails(split, *args, **kwargs):
+        done.append(split)
+        if len(done) == 2:
+            raise OSError(28, "No space left on device")
+        return relax(split, *args, **kwargs)
+
+    monkeypatch.setattr(relaxation_report, "relax_split", second_fails)
+    paths = {f"val_{split}": is2re(tmp_path / f"{split}.lmdb", split) for split in SPLITS}
+    given = ["evaluate", f"model={model}", "data=oc20", "data.task=is2re", "relax=true", "steps=1"]
+    status, _, err = command(*given, words_of(paths), "out=report")
+    assert status != 0 and "No space left" in err
+    _, row = (tmp_path / "report" / "relaxations.csv").read_text().splitlines()
+    assert row.startswith(f"{done[0]},3,") and (tmp_path / "report" / "report.html").is_file()
 
 
 def test_what_cannot_be_relaxed_or_submitted_is_refused(refused, command, model, tmp_path):

@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from mace_gaunt.cli.run_folder import (
     saved_config,
 )
 from mace_gaunt.errors import UserError
+from mace_gaunt.locks import is_locked
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +52,8 @@ def test_overwriting_takes_out_only_what_a_training_wrote():
     occupy("runs/a", "notes.txt", "config.yaml", "model/model.json", "checkpoints/last.ckpt")
     folder = plan_folder("a", "", "never", True)
     assert Path("runs/a/config.yaml").exists()
-    assert not folder.create()
+    with folder.opened() as new:
+        assert not new
     assert [path.name for path in Path("runs/a").iterdir()] == ["notes.txt"]
 
 
@@ -92,9 +96,49 @@ def test_processes_of_one_training_continue_the_same_checkpoint(second_process, 
 
 def test_a_new_folder_without_a_checkpoint_goes_again():
     folder = plan_folder("a", "", "never", False)
-    assert folder.create()
-    occupy("runs/a", "config.yaml")
-    assert folder.discard_if_empty_handed(new=True)
+    with folder.opened() as new:
+        assert new
+        occupy("runs/a", "config.yaml")
+        assert folder.discard_if_empty_handed(new)
     assert not folder.path.exists()
     occupy("runs/a", "checkpoints/last.ckpt")
     assert not folder.discard_if_empty_handed(new=True)
+
+
+def test_a_folder_in_which_another_process_trains_is_refused_until_that_process_is_gone(training_in):
+    occupy("runs/a", "checkpoints/last.ckpt", "config.yaml")
+    other = training_in(Path("runs/a"))
+    for resume, overwrite in (("never", True), ("auto", False), ("must", False)):
+        with pytest.raises(UserError, match=rf"runs/a is in use: process {other.pid} on .* trains in it"):
+            plan_folder("a", "", resume, overwrite)
+    with pytest.raises(UserError, match="in use"), RunFolder(Path("runs/a"), overwrite=True).opened():
+        pass
+    assert Path("runs/a/config.yaml").exists()
+    other.kill()
+    other.wait()
+    assert plan_folder("a", "", "auto", False).checkpoint is not None
+
+
+def test_a_lock_that_a_killed_training_left_in_an_empty_folder_does_not_count():
+    occupy("runs/a", ".lock")
+    with plan_folder("a", "", "never", False).opened() as new:
+        assert new
+        assert str(os.getpid()) in Path("runs/a/.lock").read_text()
+
+
+def test_a_file_system_without_locks_is_told(monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    with RunFolder(Path("runs/a")).opened():
+        pass
+    assert "no lock on runs/a/.lock: do not start this run twice" in capsys.readouterr().out
+
+
+def test_a_lock_whose_file_is_being_removed_is_not_taken(tmp_path):
+    Path(".lock").touch()
+    with Path(".lock").open("r+") as file:
+        Path(".lock").unlink()
+        with pytest.raises(UserError, match="in use: another process"):
+            is_locked(file)

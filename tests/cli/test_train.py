@@ -172,6 +172,21 @@ def test_other_settings_are_refused_on_resume_unless_forced(data_file, command, 
     assert last["rates"] == [0.005, 0.005, 0.05]
 
 
+def test_what_the_second_stage_began_with_cannot_be_changed_any_more(data_file, command, refused):
+    words = ["debug=fast", f"train_file={data_file}", "data.valid_size=2", "run=a", "max_epochs=3"]
+    stage = ["stage_two=energy", "stage_two.start=1", "stage_two.lr=0.002"]
+    assert command("train", *words, *stage, "stop_after_epochs=1")[0] == 0
+    status, out, _ = command("train", "run=a", "resume=force", "stage_two.lr=0.003", "stop_after_epochs=1")
+    assert status == 0 and "lr 0.003" in out
+    message = refused("train", "run=a", "resume=force", "stage_two.lr=0.001")
+    assert "is in its second stage: stage_two.lr was 0.003 and is 0.001 now, which would change nothing" in message
+    message = refused("train", "run=a", "resume=force", "stage_two.start=2", "stage_two.lr=0.003")
+    assert "stage_two.start was 1" in message
+    # Its weights still can.
+    status, out, err = command("train", "run=a", "resume=force", "stage_two.energy_weight=7", "stage_two.lr=0.003")
+    assert status == 0, err
+
+
 def test_the_rate_of_an_earlier_version_is_not_known(data_file, command, refused, tmp_path):
     words = ["debug=fast", f"train_file={data_file}", "data.valid_size=2", "run=a", "stop_after_steps=1"]
     assert command("train", *words)[0] == 0

@@ -120,6 +120,14 @@ def test_settings_of_a_finished_member_are_compared(planned):
     assert peer_difference(other, member).startswith("data.valid_fraction was ")
 
 
+@pytest.mark.parametrize("key", ["init", "freeze"])
+def test_only_trainings_from_random_weights_are_compared(planned, key):
+    comparison, member = planned("epochs=4", "device=cpu")
+    comparison.first.config[key] = "somewhere"
+    with pytest.raises(UserError, match=f"leave {key}=somewhere, or peer, out"):
+        peer_job(comparison, member)
+
+
 def test_the_command_line_of_mace_run_train(tmp_path, monkeypatch):
     found = []
 
