@@ -144,14 +144,17 @@ def now() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, of this package and of what its numbers depend on."""
+    """Versions of Python, of this package and of what its numbers depend on; torch's with its build, as "+cu132"."""
+    import torch
+
     found = {"python": platform.python_version(), "mace_gaunt": __version__}
     for name in LIBRARIES:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    # PyPI's metadata leave the build out.
+    return found | {"torch": torch.__version__}
 
 
 def git_state() -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from waters import make_atom, make_water
 
+from mace_gaunt.data.bundled import bundled_path
 from mace_gaunt.data.threebpa import ThreeBPADataModule, find_root, list_splits
 from mace_gaunt.errors import UserError
 
@@ -83,13 +84,13 @@ def test_absent_split_names_the_nearest_and_where_to_get_it(root):
         ThreeBPADataModule(3.0, root=root, test="test_600K").setup("fit")
 
 
-def test_root_rule(tmp_path, monkeypatch, bundled_data):
+def test_root_rule(tmp_path, monkeypatch):
     monkeypatch.delenv("MACE_GAUNT_DATA", raising=False)
     assert find_root(None) == Path("data/3bpa")
     monkeypatch.setenv("MACE_GAUNT_DATA", str(tmp_path))
     assert find_root(None) == tmp_path / "3bpa"
     assert find_root("elsewhere") == Path("elsewhere")
-    assert find_root("bundled") == bundled_data
+    assert find_root("bundled") == bundled_path("3bpa_xtb")
 
 
 def test_plain_files_go_before_compressed_ones(root):
