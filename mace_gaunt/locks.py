@@ -28,10 +28,10 @@ def held(folder: Path) -> Iterator[None]:
         if not is_locked(file):
             # Some file systems of clusters are mounted without locks.
             print(f"no lock on {file.name}: do not start this run twice at a time", flush=True)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
-        file.flush()
         try:
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+            file.flush()
             yield
         finally:
             (folder / LOCK).unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from typing import Any
 from mace_gaunt.cli.aliases import ALIASES
 from mace_gaunt.cli.arguments import Arguments
 from mace_gaunt.errors import UserError, nearest
-from mace_gaunt.files import check_writable, write_whole
+from mace_gaunt.files import check_writable, new_folder, write_whole
 from mace_gaunt.locks import check_not_held, held, is_empty
 
 # How the first process of a training tells the others.
@@ -56,8 +56,7 @@ class RunFolder:
             UserError: If another process trains in it.
         """
         new = is_empty(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
-        with held(self.path):
+        with new_folder(self.path), held(self.path):
             self._remove_earlier()
             yield new
 

@@ -152,7 +152,7 @@ def test_the_reason_of_a_failure_is_what_mace_torch_said(capfd):
 
 def test_the_second_stage_begins_at_the_same_fraction():
     assert stage_two(plain("data=3bpa_xtb"), 0.01) is None
-    stage = stage_two(plain("experiment=3bpa_small"), 0.01)
+    stage = stage_two(plain("experiment=3bpa_small", "stage_two.start=0.75"), 0.01)
     assert (stage["start"], stage["energy"], stage["forces"]) == (0.75, 4000.0, 1000.0)
     # The rate that a fall to a hundredth has reached after 7/8 of the training.
     assert stage["lr"] == pytest.approx(0.01 * 0.01**0.875)
