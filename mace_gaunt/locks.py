@@ -25,7 +25,7 @@ def held(folder: Path) -> Iterator[None]:
         UserError: If another process trains in it.
     """
     with (folder / LOCK).open("a+") as file:
-        if not is_locked(file):
+        if not try_lock(file):
             # Some file systems of clusters are mounted without locks.
             print(f"no lock on {file.name}: do not start this run twice at a time", flush=True)
         try:
@@ -38,7 +38,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def check_not_held(folder: Path) -> None:
-    """Refuse a folder in which another process trains; changes nothing.
+    """Refuse a folder in which another process trains; changes nothing. Not within `held`: it would end that lock.
 
     Args:
         folder: The folder; it need not be there.
@@ -48,7 +48,7 @@ def check_not_held(folder: Path) -> None:
     """
     if os.access(folder / LOCK, os.R_OK | os.W_OK):
         with (folder / LOCK).open("r+") as file:
-            is_locked(file)
+            try_lock(file)
 
 
 def is_empty(folder: Path) -> bool:
@@ -56,7 +56,7 @@ def is_empty(folder: Path) -> bool:
     return not folder.exists() or all(entry.name == LOCK for entry in folder.iterdir())
 
 
-def is_locked(file: IO[str]) -> bool:
+def try_lock(file: IO[str]) -> bool:
     """Lock a file until it is closed or this process has ended, however it ends; its children do not inherit the lock.
 
     Args:

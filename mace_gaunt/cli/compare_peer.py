@@ -76,7 +76,6 @@ def peer_job(comparison: Comparison, member: Member) -> dict[str, Any]:
         UserError: If mace-torch cannot be given these settings.
     """
     plain = complete_plain(comparison.first.config, comparison.first.request.known)
-    check_start(plain)
     wanted = options(plain, comparison.settings["peer_lr"])
     return {
         "options": {**wanted, SEED: member.seed},
@@ -155,7 +154,6 @@ def check_peer(comparison: Comparison) -> Path:
         UserError: If there is no environment with mace-torch, or it cannot be given these settings.
     """
     plain = complete_plain(comparison.first.config, comparison.first.request.known)
-    check_start(plain)
     options(plain, comparison.settings["peer_lr"])
     peer_device(plain["device"])
     return find_peer(comparison.settings["peer_env"])
@@ -191,6 +189,7 @@ def options(config: Mapping[str, Any], lr: float | None) -> dict[str, Any]:
     Raises:
         UserError: If something is asked for that mace_run_train has not.
     """
+    check_start(config)
     model, loss, optimizer, trainer = (config[name] for name in ("model", "loss", "optimizer", "trainer"))
     check_options(model, loss, optimizer, lr)
     averages = (config.get("callbacks") or {}).get("ema")

@@ -46,8 +46,9 @@ def relaxation_report(
     progress: bool = True,
     console: Console | None = None,
 ) -> list[dict[str, Any]]:
-    """Relax the systems of every split; write `relaxed_SPLIT.extxyz` as they end, and after each split
-    `relaxations.csv` and `report.html` of those that are done.
+    """Relax the systems of every split; write `relaxed_SPLIT.extxyz` as they end.
+
+    After each split `relaxations.csv` and `report.html` have those that are done.
 
     Args:
         splits: By name how many first structures there are, and the structures.
@@ -66,7 +67,8 @@ def relaxation_report(
         UserError: If a first structure cannot be computed; names it.
     """
     out.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    told = rows
     for split, (count, records) in splits.items():
         with (out / f"relaxed_{file_name(split)}.extxyz").open("w") as structures:
             rows.append(
@@ -83,10 +85,11 @@ def relaxation_report(
                 )
             )
         # Relaxing takes hours: what is done stays when the next split cannot be finished.
-        write_csv(out / FILE, with_mean(rows), list(HEADINGS), floats="")
-        write_relaxation_page(out, with_mean(rows), settings)
-    (console or Console()).print(relaxation_table(with_mean(rows)))
-    return with_mean(rows)
+        told = with_mean(rows)
+        write_csv(out / FILE, told, list(HEADINGS), floats="")
+        write_relaxation_page(out, told, settings)
+    (console or Console()).print(relaxation_table(told))
+    return told
 
 
 def write_relaxation_page(out: Path, rows: list[dict[str, Any]], settings: Settings) -> Path:

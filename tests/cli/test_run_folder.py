@@ -15,7 +15,7 @@ from mace_gaunt.cli.run_folder import (
     saved_config,
 )
 from mace_gaunt.errors import UserError
-from mace_gaunt.locks import is_locked
+from mace_gaunt.locks import try_lock
 
 
 @pytest.fixture(autouse=True)
@@ -141,4 +141,4 @@ def test_a_lock_whose_file_is_being_removed_is_not_taken(tmp_path):
     with Path(".lock").open("r+") as file:
         Path(".lock").unlink()
         with pytest.raises(UserError, match="in use: another process"):
-            is_locked(file)
+            try_lock(file)
